@@ -1,0 +1,120 @@
+import { Readable, type Writable } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+import { breakConnection } from './connection.ts'
+import type { Encoder } from './encoder.ts'
+import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
+import { removeDownloadHeaders } from './headers.ts'
+import { Pump, type PumpOptions } from './pump.ts'
+import type { Source } from './source.ts'
+
+/**
+ * The payload given to `reply.send()`. Fastify runs its onSend hooks on it as on any stream and then calls `pipe()`,
+ * where our own pump takes over and writes into `reply.raw`. A reply ends in `#end()` and nowhere else.
+ */
+export class StreamedBody<T> extends Readable {
+  readonly #reply: FastifyReply
+  readonly #source: Source<T>
+  readonly #encoder: Encoder<T>
+  readonly #options: PumpOptions
+  readonly #abort = new AbortController()
+  #pump: Pump<T> | undefined
+  #ended = false
+
+  constructor(reply: FastifyReply, source: Source<T>, encoder: Encoder<T>, options: PumpOptions) {
+    super()
+    this.#reply = reply
+    this.#source = source
+    this.#encoder = encoder
+    this.#options = options
+    this.on('error', () => {})
+    // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
+    reply.raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
+    if (reply.raw.destroyed) this.#onReplyEnd()
+  }
+
+  override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
+    if (this.#ended || !this.#bodyWanted()) {
+      this.#end()
+      if (end) destination.end()
+      return destination
+    }
+    this.#pump = new Pump(this.#source, this.#encoder, destination as unknown as Writable, this.#options)
+    this.#pump.run(this.#abort.signal).then(
+      () => {
+        if (this.#ended) return
+        this.#end()
+        if (end) destination.end()
+      },
+      (error) => this.#fail(error)
+    )
+    return destination
+  }
+
+  /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
+  override resume(): this {
+    this.#end()
+    return this
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    if (!this.#ended && this.#pump !== undefined && !this.#reply.raw.destroyed) {
+      this.#fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+    }
+    this.#end()
+    callback(error)
+  }
+
+  readonly #onReplyEnd = (): void => {
+    if (this.#ended) return
+    const { raw } = this.#reply
+    if (!raw.writableFinished) {
+      this.#reply.log.info(this.#progress(), 'the client left before the end of the body')
+    }
+    this.#end(new CSV_EXPORT_CLIENT_GONE())
+  }
+
+  #fail(error: unknown): void {
+    if (this.#ended) return
+    const { raw, log } = this.#reply
+    if (!raw.headersSent) {
+      removeDownloadHeaders(this.#reply)
+      this.#end(error)
+      // Fastify makes an error reply of it, as of any stream that fails before its first byte.
+      this.destroy(
+        error instanceof Error ? error : new CSV_EXPORT_SOURCE_FAILED(String(error), { cause: error })
+      )
+      return
+    }
+    log.error(
+      { err: error, ...this.#progress() },
+      'the source failed: the connection is broken so that the client sees it'
+    )
+    this.#end(error)
+    breakConnection(raw)
+  }
+
+  /** The one way to end. With a reason, the source has more to give, or failed: it is told and let go. */
+  #end(reason?: unknown): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#reply.raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
+    const complete = this.#pump !== undefined && reason === undefined
+    this.#pump?.stop()
+    if (!complete) {
+      this.#abort.abort(reason)
+      this.#source.release()
+    }
+    // Emits 'end' and 'close', for which Fastify waits.
+    this.push(null)
+    super.resume()
+  }
+
+  #progress(): { rows: number; bytes: number } {
+    return { rows: this.#pump?.rows ?? 0, bytes: this.#pump?.bytes ?? 0 }
+  }
+
+  #bodyWanted(): boolean {
+    const { request, raw } = this.#reply
+    return request.method !== 'HEAD' && raw.statusCode !== 204 && raw.statusCode !== 304
+  }
+}

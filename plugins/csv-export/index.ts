@@ -1,0 +1,107 @@
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+import { StreamedBody } from './body.ts'
+import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
+import { CSV_EXPORT_REPLY_SENT } from './errors.ts'
+import { setStreamHeaders } from './headers.ts'
+import {
+  type AnyRow,
+  type Column,
+  type ColumnKey,
+  type CsvOptions,
+  checkCsvOptions,
+  checkStreamTextOptions,
+  defined,
+  type StreamTextOptions,
+  toStringifyOptions
+} from './options.ts'
+import type { PumpOptions } from './pump.ts'
+import { Source, type SourceContext, type SourceInput } from './source.ts'
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /**
+     * Streams rows as a CSV download, in constant memory, at the pace of the client.
+     *
+     * An error before the first byte becomes a normal error reply; one after it breaks the connection, so that the
+     * client never takes a part of the file for the whole.
+     *
+     * @param rows an iterable or async iterable of objects or of arrays, or a function that opens one; the function
+     * is called only when the body is wanted, with a `signal` that fires when the client is gone or the export failed
+     * @param options see {@link CsvOptions}; what is left out is taken from the plugin's own options
+     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
+     * @example
+     * app.get('/users.csv', (request, reply) =>
+     *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
+     * )
+     */
+    csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: CsvOptions<NoInfer<Row>>): this
+
+    /**
+     * Streams text: each string or Buffer reaches the client when it is yielded.
+     * Backpressure, aborts, errors and headers are those of `reply.csv()`.
+     *
+     * @param chunks an iterable or async iterable of strings or Buffers, or a function that opens one
+     * @param options see {@link StreamTextOptions}
+     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
+     * @example
+     * reply.streamText(progress(), { heartbeat: { every: 15_000, text: '\n' } })
+     */
+    streamText(chunks: SourceInput<string | Uint8Array>, options?: StreamTextOptions): this
+  }
+}
+
+async function csvExport(app: FastifyInstance, defaults: CsvOptions): Promise<void> {
+  checkCsvOptions(defaults)
+  const base: CsvOptions = { filename: 'export.csv', chunkSize: 32_768, ...defined(defaults) }
+
+  app.decorateReply('csv', function (
+    this: FastifyReply,
+    rows: SourceInput<unknown>,
+    options: CsvOptions = {}
+  ) {
+    return stream(this, 'csv', rows, () => {
+      checkCsvOptions(options)
+      const settings = { ...base, ...defined(options) }
+      const header = settings.header === false ? 'absent' : 'present'
+      const encoder = new CsvEncoder(toStringifyOptions(settings))
+      setStreamHeaders(this, `text/csv; charset=utf-8; header=${header}`, settings.filename)
+      return { encoder, pumpOptions: { chunkSize: settings.chunkSize as number } }
+    })
+  } as FastifyReply['csv'])
+
+  app.decorateReply('streamText', function (this: FastifyReply, chunks, options = {}) {
+    return stream(this, 'streamText', chunks, () => {
+      checkStreamTextOptions(options)
+      setStreamHeaders(this, options.type ?? 'text/plain; charset=utf-8')
+      return { encoder: new ChunkEncoder(), pumpOptions: { chunkSize: 0, heartbeat: options.heartbeat } }
+    })
+  } as FastifyReply['streamText'])
+}
+
+/** What both helpers share: a source, let go of when anything is wrong, and a body handed to Fastify. */
+function stream<R extends FastifyReply, T>(
+  reply: R,
+  helper: 'csv' | 'streamText',
+  input: SourceInput<T>,
+  prepare: () => { encoder: Encoder<T>; pumpOptions: PumpOptions }
+): R {
+  const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (error) =>
+    reply.log.warn({ err: error }, 'the clean-up of a source failed')
+  )
+  try {
+    if (reply.sent) throw new CSV_EXPORT_REPLY_SENT(helper)
+    const { encoder, pumpOptions } = prepare()
+    return reply.send(new StreamedBody(reply, source, encoder, pumpOptions)) as R
+  } catch (error) {
+    source.release()
+    throw error
+  }
+}
+
+const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
+
+export default plugin
+export type { Column, ColumnKey, CsvOptions, SourceContext, SourceInput, StreamTextOptions }
+// What `require('fastify-csv-export')` gives: https://nodejs.org/api/modules.html#loading-ecmascript-modules-using-require
+export { plugin as csvExport, plugin as 'module.exports' }

@@ -1,0 +1,222 @@
+import type { Options as StringifyOptions } from 'csv-stringify'
+import { closest } from 'fastest-levenshtein'
+import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from './errors.ts'
+import type { Heartbeat } from './pump.ts'
+import { describe } from './source.ts'
+
+type AnyRow = Record<string, any> | readonly unknown[]
+
+/** A column's key in a row: a property, or the path of a nested one such as `address.city`. Arrays take any name. */
+export type ColumnKey<Row> = Row extends readonly unknown[]
+  ? string
+  : {
+      [K in Extract<keyof Row, string>]: NonNullable<Row[K]> extends object
+        ? K | `${K}.${string}` | `${K}[${string}`
+        : K
+    }[Extract<keyof Row, string>]
+
+/** A column by its key, or by its key and the name that the header gives it. */
+export type Column<Row> = ColumnKey<Row> | { key: ColumnKey<Row>; header?: string }
+
+/**
+ * Options of `reply.csv()`, and the defaults given when the plugin is registered.
+ * Those of csv-stringify stand under their camelCase names and mean what they mean there: https://csv.js.org/stringify/options/
+ */
+export interface CsvOptions<Row = any> {
+  /** Name of the file that a browser saves. Any string is safe. @default 'export.csv' */
+  filename?: string
+  /**
+   * Text is joined up to this many characters before it is sent, sooner when the source pauses.
+   * @default 32768
+   */
+  chunkSize?: number
+  /** The columns, in order. @default the keys of the first row, if it is an object */
+  columns?: readonly Column<Row>[]
+  /** Whether a line of column names comes first. @default true */
+  header?: boolean
+  /** Text before the header line that makes it a comment; true is `#`. @default false */
+  headerAsComment?: boolean | string | Buffer
+  /** Whether a byte order mark comes first, which Excel needs to read UTF-8. @default false */
+  bom?: boolean
+  /** What stands between two fields. @default ',' */
+  delimiter?: string | Buffer
+  /** What ends a record: a string, or `unix`, `mac`, `windows`, `ascii`, `unicode`. @default '\n' */
+  recordDelimiter?: string | Buffer
+  /** Whether a lone CR or LF in a field makes it quoted, whatever ends a record. @default true */
+  quoteRecordDelimiter?: boolean
+  /** Whether the last record is ended too. @default true */
+  eof?: boolean
+  /** The quote; false or '' for none. @default '"' */
+  quote?: string | Buffer | boolean
+  /** What stands before a quote inside a quoted field. @default '"' */
+  escape?: string | Buffer
+  /** Whether every non-empty field is quoted. @default false */
+  quoted?: boolean
+  /** Whether empty fields are quoted; overrides `quotedString` for empty strings. @default undefined */
+  quotedEmpty?: boolean
+  /** Whether every string is quoted. @default false */
+  quotedString?: boolean
+  /** Fields that contain one of these strings or match one of these patterns are quoted. @default none */
+  quotedMatch?: string | RegExp | (string | RegExp)[] | false
+  /** Whether a string that a spreadsheet would run as a formula gets a `'` in front. @default false */
+  escapeFormulas?: boolean
+  /** Functions that turn a value of a type into text. @default see docs/csv-format.md */
+  cast?: StringifyOptions['cast']
+}
+
+/** Options of `reply.streamText()`. */
+export interface StreamTextOptions {
+  /** The Content-Type. @default 'text/plain; charset=utf-8' */
+  type?: string
+  /** Text sent into a stream that has been silent for `every` milliseconds. @default none */
+  heartbeat?: Heartbeat
+}
+
+interface Rule {
+  accepts: (value: unknown) => boolean
+  expected: string
+}
+
+const isString = (value: unknown) => typeof value === 'string'
+const isBoolean = (value: unknown) => typeof value === 'boolean'
+const isText = (value: unknown) => isString(value) || Buffer.isBuffer(value)
+const isPattern = (value: unknown) => isString(value) || value instanceof RegExp
+const isPlainObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const string: Rule = { accepts: isString, expected: 'a string' }
+const boolean: Rule = { accepts: isBoolean, expected: 'true or false' }
+const delimiter: Rule = {
+  accepts: (value) => isText(value) && (value as string | Buffer).length > 0,
+  expected: 'a string or a Buffer that is not empty'
+}
+
+const castTypes = ['string', 'number', 'bigint', 'boolean', 'date', 'object', 'null', 'undefined']
+
+const csvRules: Record<keyof CsvOptions, Rule> = {
+  filename: string,
+  chunkSize: {
+    accepts: (value) => Number.isSafeInteger(value) && (value as number) >= 0,
+    expected: 'a number of characters, 0 or more'
+  },
+  columns: {
+    accepts: (value) => Array.isArray(value) && value.every(isColumn),
+    expected:
+      "an array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
+  },
+  header: boolean,
+  headerAsComment: {
+    accepts: (value) => isBoolean(value) || isText(value),
+    expected: 'a boolean, a string or a Buffer'
+  },
+  bom: boolean,
+  delimiter,
+  recordDelimiter: delimiter,
+  quoteRecordDelimiter: boolean,
+  eof: boolean,
+  quote: {
+    accepts: (value) => isBoolean(value) || isText(value),
+    expected: 'a boolean, a string or a Buffer'
+  },
+  escape: {
+    accepts: (value) => isText(value) && String(value).length === 1,
+    expected: 'a string or a Buffer of one character'
+  },
+  quoted: boolean,
+  quotedEmpty: boolean,
+  quotedString: boolean,
+  quotedMatch: {
+    accepts: (value) => value === false || (Array.isArray(value) ? value.every(isPattern) : isPattern(value)),
+    expected: 'a string, a RegExp or an array of them'
+  },
+  escapeFormulas: boolean,
+  cast: {
+    accepts: (value) =>
+      isPlainObject(value) &&
+      Object.entries(value).every(
+        ([type, cast]) => castTypes.includes(type) && (cast === undefined || typeof cast === 'function')
+      ),
+    expected: `an object of functions named ${castTypes.join(', ')}`
+  }
+}
+
+const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
+  type: string,
+  heartbeat: {
+    accepts: (value) =>
+      isPlainObject(value) &&
+      isTimerDelay(value.every) &&
+      isString(value.text) &&
+      value.text !== '' &&
+      Object.keys(value).every((name) => name === 'every' || name === 'text'),
+    expected: '{ every, text }: milliseconds between 1 and 2147483647, and a text that is not empty'
+  }
+}
+
+/** Throws CSV_EXPORT_UNKNOWN_OPTION or CSV_EXPORT_INVALID_OPTION for the first option that is wrong. */
+export function checkCsvOptions(options: unknown): asserts options is CsvOptions {
+  check(options, csvRules)
+}
+
+/** As `checkCsvOptions`, for `reply.streamText()`. */
+export function checkStreamTextOptions(options: unknown): asserts options is StreamTextOptions {
+  check(options, streamTextRules)
+}
+
+/** Our options as csv-stringify's, copied, as it writes into what it is given. */
+export function toStringifyOptions(options: CsvOptions): StringifyOptions {
+  const { filename, chunkSize, columns, cast, header = true, quoteRecordDelimiter = true, ...same } = options
+  return {
+    ...same,
+    header,
+    quote_record_delimiter: quoteRecordDelimiter,
+    columns: columns?.map((column: any) => (typeof column === 'string' ? column : { ...column })),
+    cast: { ...defaultCast, ...defined(cast ?? {}) }
+  } as StringifyOptions
+}
+
+/** Where csv-stringify's own would surprise the reader of a report; docs/csv-format.md lists each. */
+const defaultCast: StringifyOptions['cast'] = {
+  boolean: String,
+  date: (value, { column }) => {
+    if (Number.isNaN(value.getTime()))
+      throw new RangeError(`column ${JSON.stringify(column)}: an invalid Date`)
+    return value.toISOString()
+  },
+  object: (value) =>
+    value instanceof Uint8Array
+      ? Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')
+      : JSON.stringify(value)
+}
+
+function check(options: unknown, rules: Record<string, Rule>): void {
+  if (!isPlainObject(options)) throw new CSV_EXPORT_INVALID_OPTION('options', 'an object', describe(options))
+  for (const [name, value] of Object.entries(options)) {
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
+    if (rule === undefined) throw new CSV_EXPORT_UNKNOWN_OPTION(name, closest(name, Object.keys(rules)))
+    if (value === undefined || rule.accepts(value)) continue
+    throw new CSV_EXPORT_INVALID_OPTION(name, rule.expected, describe(value))
+  }
+}
+
+function isColumn(column: unknown): boolean {
+  if (isString(column)) return true
+  return (
+    isPlainObject(column) &&
+    isString(column.key) &&
+    (column.header === undefined || isString(column.header)) &&
+    Object.keys(column).every((name) => name === 'key' || name === 'header')
+  )
+}
+
+/** What a Node timer can wait: above it, it would fire at once. */
+function isTimerDelay(value: unknown): boolean {
+  return typeof value === 'number' && value >= 1 && value <= 2 ** 31 - 1
+}
+
+/** Without the properties that are undefined: an option left undefined is an option not given. */
+export function defined<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>
+}
+
+export type { AnyRow }

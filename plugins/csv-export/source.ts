@@ -1,0 +1,119 @@
+import { CSV_EXPORT_INVALID_ROWS } from './errors.ts'
+
+/** What a function given as a source is called with. */
+export interface SourceContext {
+  /** Fires as soon as the client is gone or the export has failed: stop waiting, close what is open. */
+  signal: AbortSignal
+}
+
+type Items<T> = Iterable<T> | AsyncIterable<T>
+
+/** Items to stream, or a function that opens them: it is called only when the body is wanted. */
+export type SourceInput<T> = Items<T> | ((context: SourceContext) => Items<T> | Promise<Items<T>>)
+
+type Step<T> = IteratorResult<T> | PromiseLike<IteratorResult<T>>
+
+/**
+ * One pass over the items of a source, with one way to let go of it.
+ * Whatever the items' own code does, `release()` neither throws nor rejects.
+ */
+export class Source<T> {
+  #input: SourceInput<T> | undefined
+  #iterator: Iterator<T> | AsyncIterator<T> | undefined
+  #released = false
+  readonly #onReleaseError: (error: unknown) => void
+
+  /**
+   * @param name what a message calls the argument
+   * @param onReleaseError told what the source's own clean-up throws
+   */
+  constructor(name: string, input: SourceInput<T>, onReleaseError: (error: unknown) => void) {
+    if (typeof input !== 'function' && !isItems(input)) {
+      throw new CSV_EXPORT_INVALID_ROWS(name, describe(input))
+    }
+    this.#input = input
+    this.#onReleaseError = onReleaseError
+    guard(input)
+  }
+
+  /** Opens the items. Called once, before the first `next()`. */
+  async open(signal: AbortSignal): Promise<void> {
+    const input = this.#input as SourceInput<T>
+    const items = typeof input === 'function' ? await input({ signal }) : input
+    if (!isItems(items)) {
+      throw new CSV_EXPORT_INVALID_ROWS('what the rows function returns', describe(items))
+    }
+    guard(items)
+    this.#input = items
+    // The client may have left while the function was still opening its items.
+    if (this.#released) this.#letGo()
+    else this.#iterator = iterate(items)
+  }
+
+  /** The next item: at once from a synchronous iterable, else a promise. */
+  next(): Step<T> {
+    return (this.#iterator as Iterator<T>).next()
+  }
+
+  /** Ends the items early: `return()` on a started iterator; `return()`, `destroy()` or `cancel()` on unstarted items. */
+  release(): void {
+    if (this.#released) return
+    this.#released = true
+    this.#letGo()
+  }
+
+  #letGo(): void {
+    const held = (this.#iterator ?? this.#input) as Releasable | undefined
+    if (held === undefined || (typeof held === 'function' && this.#iterator === undefined)) return
+    try {
+      const result = held.return
+        ? held.return()
+        : this.#iterator === undefined
+          ? (held.destroy ?? held.cancel)?.call(held)
+          : undefined
+      // Not awaited: a generator that waits for something runs its `finally` only after that wait.
+      if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
+    } catch (error) {
+      this.#onReleaseError(error)
+    }
+  }
+}
+
+interface Releasable {
+  return?(): unknown
+  destroy?(): unknown
+  cancel?(): unknown
+}
+
+/** A short, safe description of a value for an error message. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'function') return 'a function'
+  if (Array.isArray(value)) return 'an array'
+  if (isPromiseLike(value)) return 'a Promise (await it first)'
+  return `a value of type ${typeof value}`
+}
+
+export function isPromiseLike<T>(value: unknown): value is PromiseLike<T> {
+  return typeof (value as PromiseLike<T> | null | undefined)?.then === 'function'
+}
+
+function isItems(value: unknown): value is Items<unknown> {
+  if (value === null || typeof value !== 'object') return false
+  const items = value as Partial<Iterable<unknown> & AsyncIterable<unknown>>
+  return typeof items[Symbol.asyncIterator] === 'function' || typeof items[Symbol.iterator] === 'function'
+}
+
+function iterate<T>(items: Items<T>): Iterator<T> | AsyncIterator<T> {
+  const { [Symbol.asyncIterator]: asynchronous } = items as AsyncIterable<T>
+  return asynchronous ? asynchronous.call(items) : (items as Iterable<T>)[Symbol.iterator]()
+}
+
+/** An 'error' event of a stream that nobody iterates yet, or any more, must not end the process. */
+function guard(items: unknown): void {
+  const { on } = items as { on?: (event: string, listener: () => void) => void }
+  if (typeof on === 'function') on.call(items, 'error', () => {})
+}
