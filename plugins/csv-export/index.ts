@@ -35,7 +35,7 @@ declare module 'fastify' {
      *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
      * )
      */
-    csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: CsvOptions<NoInfer<Row>>): this
+    csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: NoInfer<CsvOptions<Row>>): this
 
     /**
      * Streams text: each string or Buffer reaches the client when it is yielded.
