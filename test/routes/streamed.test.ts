@@ -40,11 +40,10 @@ t.test('an endless reply does not keep the server from closing', async (t) => {
   const app = await build(t)
   const client = startCurl(`${await listen(app)}/streamed?sleep=0.001&lines=0`)
   await printed(client.stdout, /line 2 /)
-  const closed = app.close()
-  await printed(client.stdout, /\[the server is closing\]\n$/)
-  const [code] = await once(client, 'exit')
-  t.equal(code, 0)
-  await closed
+  const exit = once(client, 'exit')
+  await app.close()
+  await exit
+  t.pass('the request has ended, too')
 })
 
 t.test('a wrong parameter is a 400 that names it', async (t) => {
