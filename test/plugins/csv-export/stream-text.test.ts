@@ -63,8 +63,8 @@ t.test('a heartbeat waits for a client that does not read', async (t) => {
   const { url } = await serve(t, (app) => {
     app.get('/', (_request, reply) => {
       const { write } = reply.raw
-      reply.raw.write = function (this: typeof reply.raw, chunk: Uint8Array, ...rest: any[]) {
-        written.push(chunk.byteLength)
+      reply.raw.write = function (this: typeof reply.raw, chunk: string | Uint8Array, ...rest: any[]) {
+        written.push(Buffer.byteLength(chunk))
         write.call(this, chunk, ...(rest as [any]))
         return false
       } as typeof write
