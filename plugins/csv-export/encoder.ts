@@ -1,5 +1,6 @@
 import { type Options, Stringifier } from 'csv-stringify'
 import { CSV_EXPORT_INVALID_CHUNK, CSV_EXPORT_INVALID_ROW } from './errors.ts'
+import { PlainRows } from './plain-rows.ts'
 import { describe } from './source.ts'
 
 /** Turns the items of one reply into text, in order. Knows nothing of HTTP. */
@@ -12,19 +13,31 @@ export interface Encoder<T> {
   end(): string
 }
 
-/** Rows to CSV text by one csv-stringify stringifier. */
+/** Rows to CSV text: one csv-stringify stringifier a reply, and a shorter way for rows that need nothing but quoting. */
 export class CsvEncoder implements Encoder<unknown> {
   count = 0
   readonly #stringifier: RowStringifier
+  readonly #plainRowsWanted: boolean
+  #plainRows: PlainRows | undefined
 
-  constructor(options: Options) {
+  /**
+   * @param options csv-stringify's own
+   * @param plainRowsWanted whether rows that need nothing but quoting may bypass csv-stringify: only with our own casts
+   */
+  constructor(options: Options, plainRowsWanted = false) {
     this.#stringifier = new RowStringifier(options)
+    this.#plainRowsWanted = plainRowsWanted
   }
 
   encode(row: unknown): string {
     const number = this.count + 1
-    if (typeof row !== 'object' || row === null) {
+    if (typeof row !== 'object' || row === null || row instanceof Promise) {
       throw new CSV_EXPORT_INVALID_ROW(number, `yield an object or an array, got ${describe(row)}`)
+    }
+    const plain = this.#plainRows?.encode(row)
+    if (plain !== undefined) {
+      this.count = number
+      return plain
     }
     if (number === 1 && Array.isArray(row) && this.#stringifier.needsColumns) {
       throw new CSV_EXPORT_INVALID_ROW(
@@ -35,6 +48,7 @@ export class CsvEncoder implements Encoder<unknown> {
     try {
       const text = this.#stringifier.stringify(row)
       this.count = number
+      if (number === 1 && this.#plainRowsWanted) this.#plainRows = PlainRows.for(this.#stringifier.options)
       return text
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause)

@@ -64,7 +64,7 @@ async function csvExport(app: FastifyInstance, defaults: CsvOptions): Promise<vo
       checkCsvOptions(options)
       const settings = { ...base, ...defined(options) }
       const header = settings.header === false ? 'absent' : 'present'
-      const encoder = new CsvEncoder(toStringifyOptions(settings))
+      const encoder = new CsvEncoder(toStringifyOptions(settings), settings.cast === undefined)
       setStreamHeaders(this, `text/csv; charset=utf-8; header=${header}`, settings.filename)
       return { encoder, pumpOptions: { chunkSize: settings.chunkSize as number } }
     })

@@ -70,7 +70,9 @@ export class Pump<T> {
       if (this.#text.length < this.#options.chunkSize) continue
       this.#flush()
       // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
-      await (this.#needsDrain ? this.#drained() : turn())
+      // Not even a drained destination is one: a socket that takes a chunk at once says so within the same turn.
+      await turn()
+      if (this.#needsDrain) await this.#drained()
     }
     if (this.#stopped) return
     this.#text += this.#encoder.end()
