@@ -2,6 +2,7 @@ import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 import csvExport from './plugins/csv-export/index.ts'
 import postgres from './plugins/postgres.ts'
 import downloads from './routes/downloads.ts'
+import imports from './routes/imports.ts'
 import reports from './routes/reports.ts'
 
 export interface AppOptions {
@@ -19,6 +20,7 @@ export async function buildApp(options: AppOptions = {}): Promise<FastifyInstanc
   if (options.databaseUrl !== undefined) {
     await app.register(postgres, { url: options.databaseUrl })
     await app.register(reports)
+    await app.register(imports)
   }
   return app
 }

@@ -1,23 +1,28 @@
 import { join } from 'node:path'
 import closeWithGrace from 'close-with-grace'
+import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.ts'
 import { prepareDatabase } from './database/prepare.ts'
-import { startEmbeddedPostgres } from './plugins/embedded-postgres.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './plugins/embedded-postgres.ts'
 
 const { HOST = 'localhost', PORT = '3000', DATABASE_URL } = process.env
 
-const embedded = DATABASE_URL
-  ? undefined
-  : await startEmbeddedPostgres({ folder: join(import.meta.dirname, '.postgres') })
-const databaseUrl = embedded?.url ?? (DATABASE_URL as string)
+let app: FastifyInstance | undefined
+let embedded: EmbeddedPostgres | undefined
 
+// Before the database starts, so that a signal while it is being filled stops it too.
+closeWithGrace(async ({ err }) => {
+  if (err) console.error(err)
+  await app?.close()
+  await embedded?.stop()
+})
+
+if (!DATABASE_URL) {
+  embedded = await startEmbeddedPostgres({ folder: join(import.meta.dirname, '.postgres') })
+}
+const databaseUrl = DATABASE_URL || (embedded?.url as string)
 await prepareDatabase(databaseUrl, {
   onProgress: (done, total) => console.log(`sample data: ${done} of ${total} cargoes`)
 })
-const app = await buildApp({ logger: true, databaseUrl })
-closeWithGrace({ logger: app.log }, async ({ err }) => {
-  if (err) app.log.error(err)
-  await app.close()
-  await embedded?.stop()
-})
+app = await buildApp({ logger: true, databaseUrl })
 await app.listen({ host: HOST, port: Number(PORT) })
