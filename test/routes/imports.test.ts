@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
+import { request as httpRequest } from 'node:http'
 import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
@@ -95,12 +95,16 @@ const badLines: [name: string, line: string | Buffer, message: string][] = [
   [
     'a too large number',
     good.replace('1,', `${'9'.repeat(19)},`),
-    'column number: "9999999999999999999" is too large'
+    'line 3, column number: "9999999999999999999" is too large'
   ],
   ['a weight that is none', good.replace('1.500', '1,500'), 'line 3: 7 cells expected, got 8'],
   ['an empty weight', good.replace('1.500', ''), 'line 3, column weight: "" is not a decimal number'],
   ['a too exact weight', good.replace('1.500', '1.5001'), 'line 3, column weight: "1.5001" does not fit'],
-  ['a too large weight', good.replace('1.500', '1e9'), 'column weight: "1e9" is not a decimal number'],
+  [
+    'a too large weight',
+    good.replace('1.500', '1e9'),
+    'line 3, column weight: "1e9" is not a decimal number'
+  ],
   [
     'a time without zone',
     good.replace('+00', ''),
@@ -131,8 +135,9 @@ for (const [name, line, message] of badLines) {
     const bytes = [`${header}\n${good}\n`, line, `\n${good}\n`].map((part) => Buffer.from(part as string))
     const { code, body } = await upload(Buffer.concat(bytes))
     t.equal(code, 0)
-    t.ok(body.includes(`error: ${message}`), body)
-    t.match(body, /\nerror: [^\n]*; nothing was imported\n\nstatus 200\n$/)
+    // A file that is no CSV or no UTF-8 in its first chunk is refused before the answer begins.
+    t.ok(/status 400/.test(body) ? body.includes(`"${message}`) : body.includes(`error: ${message}`), body)
+    t.match(body, /\nerror: [^\n]*; nothing was imported\n\nstatus 200\n$|status 400\n$/)
     t.strictSame(await counts(), before)
   })
 }
@@ -177,26 +182,39 @@ t.test('a multipart body without its closing boundary is no whole file', async (
 })
 
 t.test('progress is told while the upload is still going on', async (t) => {
-  const child = spawn('curl', ['-sSN', '-H', 'expect:', '-F', 'file=@-;filename=slow.csv', `${url}/imports`])
-  const lines: string[] = []
-  child.stdout.on('data', (chunk) => lines.push(...String(chunk).trim().split('\n')))
-  child.stdin.write(`${header}\n`)
-  let sent = 0
-  while (lines.length < 3) {
-    child.stdin.write(`${good}\n`.repeat(1_000))
-    sent += 1_000
-    await Promise.race([once(child.stdout, 'data'), new Promise((resolve) => setTimeout(resolve, 50))])
+  const request = httpRequest(`${url}/imports`, {
+    method: 'POST',
+    headers: { 'content-type': 'multipart/form-data; boundary=x' }
+  })
+  const part = 'content-disposition: form-data; name="file"; filename="slow.csv"'
+  // The last bytes may be the beginning of a boundary: the server has a line when there are some below it.
+  request.write(`--x\r\n${part}\r\n\r\n${header}\n${good}\n`)
+  const [response] = await once(request, 'response')
+  let sent = 1
+  const sending = setInterval(() => {
+    request.write(`${good}\n`)
+    sent++
+  }, 20)
+  let text = ''
+  for await (const chunk of response) {
+    text += chunk
+    if (!/^\d+ rows$/m.test(text) || request.writableEnded) continue
+    t.ok(Number(/^(\d+) rows$/m.exec(text)?.[1]) > 0)
+    clearInterval(sending)
+    request.end('\r\n--x--\r\n')
   }
-  t.match(lines[1], /^\d+ rows$/)
-  t.ok(Number.parseInt(lines[1] as string, 10) <= sent, 'before the last line was sent')
-  child.stdin.end()
-  await once(child, 'close')
-  t.match(lines.at(-1), new RegExp(`^import \\d+: ${sent} rows$`))
+  t.match(text, new RegExp(`import \\d+: ${sent} rows\n$`))
+})
+
+t.test('curl shows the progress of a slow upload', async (t) => {
+  const { code, body } = await upload(`${header}\n${`${good}\n`.repeat(20_000)}`, '--limit-rate', '500k')
+  t.equal(code, 0)
+  t.match(body, /^import \d+ begins\n(\d+ rows\n)+import \d+: 20000 rows\n/)
 })
 
 t.test('a connection lost half-way imports nothing and holds no connection', async (t) => {
   const before = await counts()
-  for (const lines of [0, 10, 5_000]) {
+  for (const lines of [1, 10, 5_000]) {
     const socket = connectSocket(Number(new URL(url).port), '127.0.0.1')
     socket.on('error', () => {})
     const part = 'content-disposition: form-data; name="file"; filename="lost.csv"'
