@@ -66,8 +66,8 @@ export class StreamedBody<T> extends Readable {
 
   readonly #onReplyEnd = (): void => {
     if (this.#ended) return
-    const { raw } = this.#reply
-    if (!raw.writableFinished) {
+    // Not writableFinished: on HTTP/2 an aborted reply says that it is.
+    if (this.#pump !== undefined || !this.#reply.raw.writableEnded) {
       this.#reply.log.info(this.#progress(), 'the client left before the end of the body')
     }
     this.#end(new CSV_EXPORT_CLIENT_GONE())

@@ -222,3 +222,5 @@ export function defined<T extends object>(options: T): Partial<T> {
 }
 
 export type { AnyRow }
+export const csvOptionNames = Object.keys(csvRules)
+export const streamTextOptionNames = Object.keys(streamTextRules)

@@ -99,13 +99,13 @@ export class Pump<T> {
 
   #flush(): void {
     if (this.#text === '') return
-    const chunk = Buffer.from(this.#text)
+    const chunk = this.#text
     this.#text = ''
     this.#write(chunk)
   }
 
-  #write(chunk: Uint8Array): void {
-    this.bytes += chunk.byteLength
+  #write(chunk: string | Uint8Array): void {
+    this.bytes += Buffer.byteLength(chunk)
     this.#heartbeatTimer?.refresh()
     if (!this.#destination.write(chunk)) this.#needsDrain = true
   }

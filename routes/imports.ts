@@ -1,0 +1,156 @@
+import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type CargoCells, CargoFileError, openCargoFile } from '../database/cargo-file.ts'
+import { cargoColumns } from '../database/cargoes.ts'
+
+/** Largest file taken, in bytes. A file is never held in memory: this only bounds what one request may add. */
+const maxFileSize = 10 * 1024 ** 3
+const rowsPerInsert = 1_000
+const progressEvery = 1_000
+/** How long the rest of a refused upload is read and thrown away, so that the client gets to read why. */
+const drainFor = 10_000
+
+export default async function imports(app: FastifyInstance): Promise<void> {
+  await app.register(multipart, { limits: { fileSize: maxFileSize }, throwFileSizeLimit: false })
+
+  app.post('/imports', async (request, reply) => {
+    const upload = await openUpload(request)
+    try {
+      const cargoes = await openCargoFile(upload.file.file)
+      return reply.streamText(({ signal }) => importCargoes(app, upload, cargoes, signal), {
+        heartbeat: { every: 15_000, text: '...\n' }
+      })
+    } catch (error) {
+      drain(request)
+      throw error
+    }
+  })
+}
+
+interface Upload {
+  request: FastifyRequest
+  parts: AsyncGenerator<Multipart>
+  file: MultipartFile
+}
+
+async function openUpload(request: FastifyRequest): Promise<Upload> {
+  if (!request.isMultipart()) {
+    drain(request)
+    throw new CargoFileError('send the file as multipart/form-data: curl -N -F file=@cargoes.csv')
+  }
+  const parts = request.parts() as AsyncGenerator<Multipart>
+  for (;;) {
+    const { done, value } = await parts.next()
+    if (done) throw new CargoFileError('no file: send one as multipart/form-data, with a file name')
+    if (value.type === 'file') return { request, parts, file: value }
+  }
+}
+
+/** The import, in one transaction; yields lines that say how far it has got, and at last how it ended. */
+async function* importCargoes(
+  app: FastifyInstance,
+  upload: Upload,
+  cargoes: AsyncGenerator<CargoCells>,
+  signal: AbortSignal
+): AsyncGenerator<string> {
+  const lease = await app.postgres.lend(signal)
+  const onAbort = (): void => {
+    lease.cancel()
+    upload.file.file.destroy(signal.reason)
+  }
+  signal.addEventListener('abort', onAbort)
+  let failure: Error | undefined = new Error('the import was left')
+  try {
+    await lease.client.query('BEGIN')
+    const { rows } = await lease.client.query('INSERT INTO imports (file_name) VALUES ($1) RETURNING id', [
+      upload.file.filename.replaceAll('\0', '')
+    ])
+    const { id } = rows[0] as { id: number }
+    yield `import ${id} begins\n`
+    let count = 0
+    let told = Date.now()
+    for await (const batch of batches(cargoes)) {
+      await lease.client.query(insertBatch, [id, ...columnsOf(batch)])
+      count += batch.length
+      if (Date.now() - told < progressEvery) continue
+      told = Date.now()
+      yield `${count} rows\n`
+    }
+    await finishUpload(upload)
+    signal.throwIfAborted()
+    await lease.client.query('COMMIT')
+    failure = undefined
+    yield `import ${id}: ${count} rows\n`
+  } catch (error) {
+    if (!isUploadError(error) || signal.aborted) throw error
+    await lease.client.query('ROLLBACK')
+    failure = undefined
+    lease.release()
+    yield `error: ${error.message}; nothing was imported\n`
+    await drain(upload.request)
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    // Closed with its transaction open, a connection takes back what it did.
+    lease.release(failure)
+  }
+}
+
+/** Lines until there are enough for one insert, or until one second's worth of a slow upload. */
+async function* batches(cargoes: AsyncGenerator<CargoCells>): AsyncGenerator<CargoCells[]> {
+  let batch: CargoCells[] = []
+  let begun = Date.now()
+  for await (const cargo of cargoes) {
+    batch.push(cargo)
+    if (batch.length < rowsPerInsert && Date.now() - begun < progressEvery) continue
+    yield batch
+    batch = []
+    begun = Date.now()
+  }
+  if (batch.length > 0) yield batch
+}
+
+function columnsOf(batch: CargoCells[]): (string | null)[][] {
+  return cargoColumns.map((_name, index) => batch.map((cells) => cells[index] as string | null))
+}
+
+const insertBatch = `
+  INSERT INTO cargoes (import_id, ${cargoColumns.join(', ')})
+  SELECT $1, ${cargoColumns.join(', ')}
+  FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::timestamptz[], $8::date[])
+    WITH ORDINALITY AS line (${cargoColumns.join(', ')}, position)
+  ORDER BY position
+`
+
+/** An upload is whole only with its closing boundary; nothing may follow the file. */
+async function finishUpload({ parts, file }: Upload): Promise<void> {
+  if (file.file.truncated) throw new CargoFileError(`the file is larger than ${maxFileSize} bytes`)
+  for (;;) {
+    const { done, value } = await parts.next()
+    if (done) return
+    if (value.type === 'file') throw new CargoFileError('one file at a time: a second one follows the first')
+  }
+}
+
+/** What the client did wrong, as against what went wrong here. */
+function isUploadError(error: unknown): error is Error {
+  const { statusCode = 500, message = '' } = error as { statusCode?: number; message?: string }
+  return statusCode < 500 || /terminated early|end of multipart data/.test(message)
+}
+
+/** A client may not read an answer before it has sent all it has: what it still sends is thrown away, for a while. */
+function drain({ raw }: FastifyRequest): Promise<void> {
+  return new Promise((resolve) => {
+    if (raw.readableEnded || raw.destroyed) {
+      resolve()
+      return
+    }
+    const timer = setTimeout(() => raw.destroy(), drainFor)
+    timer.unref()
+    raw.once('close', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    raw.unpipe()
+    raw.resume()
+  })
+}

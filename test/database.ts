@@ -1,0 +1,65 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { to as copyTo } from 'pg-copy-streams'
+import type { Test } from 'tap'
+import { buildApp } from '../app.ts'
+import { prepareDatabase } from '../database/prepare.ts'
+import { startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
+import { Log, type TestServer } from './helper.ts'
+
+/** A folder of the test's own, removed when it ends. */
+export async function temporaryFolder(t: Test): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'csv-export-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** A PostgreSQL of the test's own, with few sample cargoes; its connection string. */
+export async function startDatabase(t: Test, { rows = 20_000 } = {}): Promise<string> {
+  const { url, stop } = await startEmbeddedPostgres({ folder: await temporaryFolder(t) })
+  t.teardown(stop)
+  await prepareDatabase(url, { rows })
+  return url
+}
+
+/** The sample server on a real socket. */
+export async function serveApp(t: Test, databaseUrl: string): Promise<TestServer> {
+  const log = new Log()
+  const app = await buildApp({ databaseUrl, logger: { stream: log.stream } })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  t.teardown(() => app.close())
+  return { app, url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, log }
+}
+
+/** A connection that is none of the app's own, to ask the database itself. */
+export async function connect(t: Test, url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, options: '-c TimeZone=UTC' })
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
+
+/** What PostgreSQL itself makes of a query as CSV. */
+export async function copyToCsv(client: pg.Client, query: string): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of client.query(copyTo(`COPY (${query}) TO STDOUT (FORMAT csv, HEADER)`))) {
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString()
+}
+
+/** The app's connections that are doing anything but wait for their next query. */
+export async function busyConnections(client: pg.Client): Promise<number> {
+  const { rows } = await client.query(
+    "SELECT count(*)::integer FROM pg_stat_activity WHERE application_name = 'fastify-csv-export' AND state <> 'idle'"
+  )
+  return rows[0].count
+}
+
+/** Asks until the answer is 0: the server hears of a closed connection a moment after the client closed it. */
+export async function untilNoneBusy(client: pg.Client): Promise<void> {
+  while ((await busyConnections(client)) > 0);
+}

@@ -1,0 +1,26 @@
+import { readFile } from 'node:fs/promises'
+import t from 'tap'
+import * as errors from '../plugins/csv-export/errors.ts'
+import { csvOptionNames, streamTextOptionNames } from '../plugins/csv-export/options.ts'
+
+const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
+
+/** The first column of the table under a heading. */
+function names(text: string, heading: string): string[] {
+  const section = text.slice(text.indexOf(heading) + heading.length).split(/\n## /)[0] as string
+  return [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name as string)
+}
+
+t.test('the README lists every option and every error code', async (t) => {
+  const readme = await read('README.md')
+  t.same(names(readme, '## `reply.csv(rows').sort(), csvOptionNames.toSorted())
+  t.same(names(readme, '## `reply.streamText(').sort(), streamTextOptionNames.toSorted())
+  t.same(names(readme, '## Errors').sort(), Object.keys(errors).sort())
+})
+
+t.test('every dependency has its reason', async (t) => {
+  const { dependencies, devDependencies } = JSON.parse(await read('package.json'))
+  const text = await read('docs/dependencies.md')
+  for (const name of Object.keys({ ...dependencies, ...devDependencies }))
+    t.ok(text.includes(`\n| ${name} |`), name)
+})

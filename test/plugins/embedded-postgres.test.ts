@@ -1,0 +1,86 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import pg from 'pg'
+import t from 'tap'
+import { startEmbeddedPostgres } from '../../plugins/embedded-postgres.ts'
+import { temporaryFolder } from '../database.ts'
+
+const folder = await temporaryFolder(t)
+
+async function query(url: string, text: string): Promise<pg.QueryResult> {
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    return await client.query(text)
+  } finally {
+    await client.end()
+  }
+}
+
+t.test('a first start that was cut short is done again', async () => {
+  await mkdir(join(folder, 'unfinished'))
+  await writeFile(join(folder, 'unfinished', 'PG_VERSION'), '18\n')
+  const { url, stop } = await startEmbeddedPostgres({ folder })
+  await query(url, 'CREATE TABLE kept AS SELECT 1 AS one')
+  await stop()
+  await stop()
+})
+
+t.test('data is there again at the next start', async (t) => {
+  const { url, stop } = await startEmbeddedPostgres({ folder })
+  t.teardown(stop)
+  t.strictSame((await query(url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
+  t.match((await query(url, 'SHOW server_version')).rows[0].server_version, /^18/)
+})
+
+t.test('a second process is told that the folder is in use', async (t) => {
+  const { url, stop } = await startEmbeddedPostgres({ folder })
+  t.teardown(stop)
+  await t.rejects(startEmbeddedPostgres({ folder }), /is in use by another process.*DATABASE_URL/)
+  t.equal((await query(url, 'SELECT 1')).rows.length, 1, 'and the first one still runs')
+})
+
+t.test('two folders run side by side', async (t) => {
+  const [one, two] = await Promise.all([
+    startEmbeddedPostgres({ folder }),
+    startEmbeddedPostgres({ folder: await temporaryFolder(t) })
+  ])
+  t.not(one.url, two.url)
+  await Promise.all([one.stop(), two.stop()])
+})
+
+t.test('a PostgreSQL that was killed is started again with its data', async (t) => {
+  const { pid, stop } = await startEmbeddedPostgres({ folder })
+  process.kill(pid, 'SIGKILL')
+  await stop()
+  t.match(
+    await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8'),
+    String(pid),
+    'its file is left behind'
+  )
+  const again = await startEmbeddedPostgres({ folder })
+  t.teardown(again.stop)
+  t.strictSame((await query(again.url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
+})
+
+t.test('the PostgreSQL of a process that was killed is taken over', async (t) => {
+  const plugin = import.meta.resolve('../../plugins/embedded-postgres.ts')
+  const script = `
+    const { startEmbeddedPostgres } = await import(${JSON.stringify(plugin)})
+    console.log((await startEmbeddedPostgres({ folder: ${JSON.stringify(folder)} })).pid)
+    setInterval(() => {}, 1000)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  const [pid] = await once(child.stdout, 'data')
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  const { url, pid: newPid, stop } = await startEmbeddedPostgres({ folder })
+  t.teardown(stop)
+  t.not(newPid, Number(pid))
+  t.throws(() => process.kill(Number(pid), 0), { code: 'ESRCH' })
+  t.strictSame((await query(url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
+})

@@ -1,0 +1,168 @@
+import { createServer } from 'node:net'
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { prepareDatabase } from '../../database/prepare.ts'
+import postgres, { type PostgresOptions, type TextRow } from '../../plugins/postgres.ts'
+import { busyConnections, connect, copyToCsv, startDatabase, untilNoneBusy } from '../database.ts'
+
+const url = await startDatabase(t, { rows: 2_000 })
+const database = await connect(t, url)
+
+async function build(t: Test, options: Partial<PostgresOptions> = {}): Promise<FastifyInstance> {
+  const app = Fastify()
+  await app.register(postgres, { url, ...options })
+  t.teardown(() => app.close())
+  return app
+}
+
+async function collect(rows: AsyncIterable<TextRow>): Promise<TextRow[]> {
+  const all: TextRow[] = []
+  for await (const row of rows) all.push(row)
+  return all
+}
+
+/** Waits, by the database's own word, until the statement runs there. */
+async function untilRunning(pattern: string): Promise<void> {
+  const text =
+    "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()"
+  while ((await database.query(text, [pattern])).rows.length === 0);
+}
+
+const everything = `SELECT 9007199254740993::bigint AS big, 1.10::numeric AS exact, 0.1::float8 + 0.2 AS float,
+  timestamptz '2024-02-29 12:34:56.123456+05' AS time, date '0044-03-15 BC' AS day, interval '1 day 2 hours' AS span,
+  '' AS empty, NULL AS none, true AS yes, ARRAY[1, NULL] AS list, '\\x00ff'::bytea AS bytes`
+
+t.test('values come as the text that COPY writes', async (t) => {
+  const app = await build(t)
+  const [row] = await collect(app.postgres.rows(everything))
+  const text = Object.values(row as TextRow).map((value) => (value === '' ? '""' : (value ?? '')))
+  const copied = (await copyToCsv(database, everything)).split('\n')[1]
+  t.equal(text.map((value) => (value.includes(',') ? `"${value}"` : value)).join(','), copied)
+})
+
+t.test('dates do not depend on the settings of the server', async (t) => {
+  await database.query(
+    "ALTER ROLE postgres SET TimeZone = 'Asia/Tokyo'; ALTER ROLE postgres SET DateStyle = 'SQL, DMY'"
+  )
+  t.teardown(() => database.query('ALTER ROLE postgres RESET TimeZone; ALTER ROLE postgres RESET DateStyle'))
+  const app = await build(t)
+  t.strictSame(await collect(app.postgres.rows("SELECT timestamptz '2024-02-29 00:00Z' AS time")), [
+    { time: '2024-02-29 00:00:00+00' }
+  ])
+})
+
+for (const count of [0, 1, 99, 100, 101, 200]) {
+  t.test(`${count} rows in batches of 100`, async (t) => {
+    const app = await build(t, { maxConnections: 1 })
+    const text = 'SELECT n::text FROM generate_series(1, $1::integer) n'
+    t.equal((await collect(app.postgres.rows(text, [count], { batchSize: 100 }))).length, count)
+    t.equal((await collect(app.postgres.rows(text, [count], { batchSize: 100 }))).length, count)
+  })
+}
+
+t.test('early return gives the connection back, with its cursor closed', async (t) => {
+  const app = await build(t, { maxConnections: 1 })
+  for await (const _row of app.postgres.rows('SELECT * FROM cargoes')) break
+  const client = await app.postgres.pool.connect()
+  t.strictSame((await client.query("SELECT name FROM pg_cursors WHERE name LIKE 'C\\_%'")).rows, [])
+  client.release()
+  t.equal(app.postgres.pool.totalCount, 1, 'it is the same connection')
+})
+
+t.test('a failing statement rejects and holds no connection', async (t) => {
+  const app = await build(t, { maxConnections: 1 })
+  await t.rejects(collect(app.postgres.rows('SELECT nonsense')), { code: '42703' })
+  await t.rejects(collect(app.postgres.rows('SELECT 1 / (1000 - n) FROM generate_series(1, 2000) n')), {
+    code: '22012'
+  })
+  t.equal((await collect(app.postgres.rows('SELECT 1 AS one'))).length, 1)
+})
+
+t.test('abort ends a statement that is being waited for, on the server too', async (t) => {
+  const app = await build(t, { maxConnections: 1 })
+  const controller = new AbortController()
+  const rows = collect(app.postgres.rows('SELECT pg_sleep(3600)', [], controller))
+  rows.catch(() => {})
+  await untilRunning('SELECT pg_sleep%')
+  const reason = new Error('the client left')
+  controller.abort(reason)
+  await t.rejects(rows, reason)
+  await untilNoneBusy(database)
+  t.equal(await busyConnections(database), 0)
+  t.equal((await collect(app.postgres.rows('SELECT 1 AS one'))).length, 1)
+})
+
+t.test('abort between two batches keeps the connection', async (t) => {
+  const app = await build(t, { maxConnections: 1 })
+  const controller = new AbortController()
+  const rows = app.postgres.rows('SELECT * FROM cargoes', [], { signal: controller.signal, batchSize: 1 })
+  await rows.next()
+  controller.abort(new Error('the client left'))
+  await t.rejects(rows.next(), /the client left/)
+  t.equal((await collect(app.postgres.rows('SELECT 1 AS one'))).length, 1)
+  await untilNoneBusy(database)
+})
+
+t.test('abort while waiting for a connection gives up at once, and loses none', async (t) => {
+  const app = await build(t, { maxConnections: 1 })
+  const client = await app.postgres.pool.connect()
+  const controller = new AbortController()
+  const rows = collect(app.postgres.rows('SELECT 1', [], controller))
+  rows.catch(() => {})
+  controller.abort(new Error('the client left'))
+  await t.rejects(rows, /the client left/)
+  client.release()
+  t.equal((await collect(app.postgres.rows('SELECT 1 AS one'))).length, 1)
+  await t.rejects(collect(app.postgres.rows('SELECT 1', [], { signal: AbortSignal.abort() })), {
+    name: 'AbortError'
+  })
+})
+
+t.test('a connection that the database ends between two batches is an error, not the end', async (t) => {
+  const app = await build(t, { maxConnections: 1 })
+  const rows = app.postgres.rows('SELECT * FROM cargoes /* ended */', [], { batchSize: 1 })
+  await rows.next()
+  await database.query(
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE '%* ended *%' AND pid <> pg_backend_pid()"
+  )
+  await t.rejects(collect(rows))
+  t.equal((await collect(app.postgres.rows('SELECT 1 AS one'))).length, 1)
+})
+
+t.test('an idle connection that the database ends does no harm', async (t) => {
+  const app = await build(t, { maxConnections: 1 })
+  await collect(app.postgres.rows('SELECT 1'))
+  const removed = new Promise((resolve) => app.postgres.pool.once('remove', resolve))
+  await database.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fastify-csv-export'"
+  )
+  await removed
+  t.equal((await collect(app.postgres.rows('SELECT 1 AS one'))).length, 1)
+})
+
+t.test('a database that is down is a 503', async (t) => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  const app = await build(t, { url: `postgres://nobody@127.0.0.1:${port}/none` })
+  await t.rejects(collect(app.postgres.rows('SELECT 1')), { statusCode: 503, code: 'DATABASE_UNAVAILABLE' })
+})
+
+t.test('several processes that start together prepare the database once', async (t) => {
+  await database.query('CREATE DATABASE shared')
+  const shared = url.replace(/postgres$/, 'shared')
+  const seen: number[] = []
+  await Promise.all(
+    [1, 2, 3].map(() => prepareDatabase(shared, { rows: 500, onProgress: (done) => seen.push(done) }))
+  )
+  t.strictSame(seen, [500])
+  const client = await connect(t, shared)
+  const query =
+    'SELECT number, commodity, origin, destination, weight, shipped_at, delivered_on FROM cargoes ORDER BY id LIMIT 500'
+  t.equal(
+    await copyToCsv(client, query),
+    await copyToCsv(database, query),
+    'the same seed makes the same cargoes'
+  )
+})

@@ -1,0 +1,162 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { parse } from 'csv-parse/sync'
+import t from 'tap'
+import { request } from 'undici'
+import { cargoColumns } from '../../database/cargoes.ts'
+import { busyConnections, connect, copyToCsv, serveApp, startDatabase, untilNoneBusy } from '../database.ts'
+import { curl } from '../helper.ts'
+
+const databaseUrl = await startDatabase(t)
+const { app, url, log } = await serveApp(t, databaseUrl)
+const database = await connect(t, databaseUrl)
+const columns = cargoColumns.join(', ')
+
+async function download(query: string): Promise<string[][]> {
+  const { code, body } = await curl(`${url}/reports/cargoes.csv?${query}`)
+  t.equal(code, 0)
+  return parse(body)
+}
+
+async function copy(rest: string): Promise<string[][]> {
+  return parse(await copyToCsv(database, `SELECT ${columns} FROM cargoes ${rest}`))
+}
+
+t.test('the whole report equals what COPY gives for the same query, cell by cell', async (t) => {
+  const downloaded = await download('')
+  t.equal(downloaded.length, 20_001)
+  t.strictSame(downloaded, await copy('ORDER BY id'))
+  const text = downloaded.flat().join('\n')
+  for (const hard of [',', '"', 'è', '\n\n'])
+    t.ok(text.includes(hard), `the data holds ${JSON.stringify(hard)}`)
+})
+
+t.test('a report whose texts are hard equals COPY too', async (t) => {
+  await database.query(`
+    INSERT INTO cargoes (number, commodity, origin, destination, weight, shipped_at, delivered_on) VALUES
+    (9223372036854775807, '', E'two\\nlines', E'lone\\rreturn', 0.1, '1999-12-31 23:59:59.999999+00', NULL),
+    (-1, ' =1+1 ', '"', 'NULL', 999999999.999, '2150-01-01 00:00:00+14', '2150-02-28')`)
+  t.teardown(() => database.query('DELETE FROM cargoes WHERE number IN (9223372036854775807, -1)'))
+  t.strictSame(await download(''), await copy('ORDER BY id'))
+})
+
+const filters: [query: string, where: string][] = [
+  ['commodity=Tea', "commodity = 'Tea'"],
+  ['commodity=Steel%20pipes,%206%22', `commodity = 'Steel pipes, 6"'`],
+  ['origin=San', "origin LIKE 'San%'"],
+  ['destination=S', "destination LIKE 'S%'"],
+  ['minWeight=20000.5', 'weight >= 20000.5'],
+  ['maxWeight=100', 'weight <= 100'],
+  ['shippedAfter=2024-06-01', "shipped_at >= '2024-06-01Z'"],
+  ['shippedBefore=2020-06-01T12:00:00%2B02:00', "shipped_at < '2020-06-01 10:00Z'"],
+  [
+    'commodity=Wheat&minWeight=1000&maxWeight=9000&shippedAfter=2021-01-01',
+    "commodity = 'Wheat' AND weight BETWEEN 1000 AND 9000 AND shipped_at >= '2021-01-01Z'"
+  ]
+]
+for (const [query, where] of filters) {
+  t.test(`filter ${query}`, async (t) => {
+    const rows = await download(query)
+    t.ok(rows.length > 10 && rows.length < 20_000)
+    t.strictSame(rows, await copy(`WHERE ${where} ORDER BY id`))
+  })
+}
+
+t.test('limit gives the first rows; 0 gives the header alone', async (t) => {
+  t.strictSame(await download('limit=7'), await copy('ORDER BY id LIMIT 7'))
+  t.strictSame(await download('limit=0'), [[...cargoColumns]])
+})
+
+t.test('a text in the query stays a text', async (t) => {
+  t.equal((await download("commodity=Tea'%20OR%20'1'='1")).length, 1)
+  t.equal((await download('origin=%25')).length, 1)
+})
+
+const wrong = {
+  limit: ['-1', '1.5', 'ten', '', '1&limit=2'],
+  import: ['0', 'abc', '2147483648'],
+  minWeight: ['heavy', '-1', '1e10'],
+  maxWeight: ['NaN'],
+  shippedAfter: [
+    'yesterday',
+    '2024-02-30',
+    '0000-01-01',
+    '2024-01-01T00:00:00',
+    '2024-01-01T00:00:00%2B20:00'
+  ],
+  shippedBefore: ['2024-13-01'],
+  commodity: ['', '%00'],
+  origin: ['x'.repeat(201)],
+  destination: ['']
+}
+for (const [name, values] of Object.entries(wrong)) {
+  t.test(`a wrong ${name} is a 400 that names it`, async (t) => {
+    for (const value of values) {
+      const { statusCode, headers, body } = await request(`${url}/reports/cargoes.csv?${name}=${value}`)
+      t.equal(statusCode, 400, value)
+      t.equal(headers['content-disposition'], undefined)
+      t.match(((await body.json()) as { message: string }).message, name)
+    }
+  })
+}
+
+t.test('200 downloads aborted at random moments leave no busy connection and no open cursor', async (t) => {
+  const abortOne = async (): Promise<void> => {
+    const child = spawn('curl', ['-sN', `${url}/reports/cargoes.csv`], {
+      stdio: ['ignore', 'pipe', 'ignore']
+    })
+    // A moment counted in bytes: some leave before the first, some in the middle, some near the end.
+    let left = Math.random() < 0.2 ? 0 : Math.random() * 2_000_000
+    child.stdout.on('data', (chunk) => {
+      left -= chunk.length
+      if (left <= 0) child.kill('SIGKILL')
+    })
+    if (left === 0) setTimeout(() => child.kill('SIGKILL'), Math.random() * 30)
+    await once(child, 'close')
+  }
+  for (let round = 0; round < 10; round++) await Promise.all(Array.from({ length: 20 }, abortOne))
+  await untilNoneBusy(database)
+  const { pool } = app.postgres
+  // A connection is idle for the server a moment before its answer has come back to the pool.
+  while (pool.idleCount < pool.totalCount) await new Promise((resolve) => setImmediate(resolve))
+  t.equal(pool.waitingCount, 0)
+  t.equal(await busyConnections(database), 0)
+  const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
+  for (const client of clients) {
+    t.strictSame((await client.query("SELECT name FROM pg_cursors WHERE name <> ''")).rows, [])
+    client.release()
+  }
+  t.equal((await download('')).length, 20_001)
+})
+
+t.test(
+  'a database that ends the connection in mid-download breaks it visibly; the next one is whole',
+  async (t) => {
+    // No more than a socket's buffers are sent ahead of this client, so the report is still under way.
+    const big = 'SELECT a.* FROM cargoes a, generate_series(1, 50) ORDER BY a.id'
+    await database.query(`CREATE SCHEMA big; CREATE VIEW big.cargoes AS ${big}`)
+    await database.query('ALTER ROLE postgres SET search_path = big, public')
+    t.teardown(() => database.query('ALTER ROLE postgres RESET search_path'))
+    const { url: bigUrl } = await serveApp(t, databaseUrl)
+    const child = spawn('curl', ['-sSN', `${bigUrl}/reports/cargoes.csv`], {
+      stdio: ['ignore', 'pipe', 'pipe']
+    })
+    await once(child.stdout, 'data')
+    child.stdout.pause()
+    const { rows } = await database.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT number%' AND state = 'active'"
+    )
+    t.equal(rows.length, 1)
+    child.stdout.resume()
+    const [code] = await once(child, 'close')
+    t.not(code, 0)
+    await untilNoneBusy(database)
+    t.equal((await download('')).length, 20_001)
+  }
+)
+
+t.test('HEAD asks the database for nothing', async (t) => {
+  const { body } = await curl('-I', `${url}/reports/cargoes.csv`)
+  t.match(body, /200 OK[\s\S]*filename=cargoes.csv/i)
+  t.notOk(log.lines.some(({ level }) => level >= 50))
+})
