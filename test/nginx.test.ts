@@ -27,7 +27,7 @@ function startUpload(url: string, signal?: AbortSignal) {
 const skip =
   !nginxIsInstalled() && process.env.CI !== 'true' && 'nginx is not installed: install it to run this'
 
-t.test('behind nginx', { skip }, async (t) => {
+t.test('behind nginx', { skip, timeout: 40_000 }, async (t) => {
   t.test('the downloads are what they are without it', async (t) => {
     const origin = await listen(await build(t))
     const proxied = await startNginx(t, origin)

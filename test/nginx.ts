@@ -56,12 +56,17 @@ export async function startNginx(t: Test, appUrl: string): Promise<string> {
   writeFileSync(join(folder, 'conf.d/nginx.conf'), server)
   writeFileSync(join(folder, 'nginx.conf'), mainConfiguration(folder, new URL(appUrl).host))
 
+  // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
   const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', join(folder, 'nginx.conf')], {
-    stdio: ['ignore', 'ignore', 'inherit']
+    stdio: ['ignore', 'ignore', 'pipe']
   })
+  nginx.stderr.on('data', (text) => t.comment(`nginx: ${text}`))
+  const kill = () => nginx.kill('SIGTERM')
+  process.once('exit', kill)
   const exit = once(nginx, 'exit')
   t.teardown(async () => {
-    nginx.kill('SIGTERM')
+    process.off('exit', kill)
+    kill()
     await exit
     rmSync(folder, { recursive: true })
   })
