@@ -1,9 +1,13 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import csvExport from './plugins/csv-export/index.ts'
 import postgres from './plugins/postgres.ts'
+import commands from './routes/commands.ts'
 import downloads from './routes/downloads.ts'
 import imports from './routes/imports.ts'
+import index from './routes/index.ts'
 import reports from './routes/reports.ts'
+import streamed from './routes/streamed.ts'
+import { validation } from './validation.ts'
 
 export interface AppOptions {
   /** As Fastify's own `logger`. @default false */
@@ -14,9 +18,12 @@ export interface AppOptions {
 
 /** The sample server, ready to listen or to inject into. */
 export async function buildApp(options: AppOptions = {}): Promise<FastifyInstance> {
-  const app = Fastify({ logger: options.logger ?? false, forceCloseConnections: true })
+  const app = Fastify({ logger: options.logger ?? false, forceCloseConnections: true, ...validation })
   await app.register(csvExport)
+  await app.register(index)
   await app.register(downloads)
+  await app.register(streamed)
+  await app.register(commands)
   if (options.databaseUrl !== undefined) {
     await app.register(postgres, { url: options.databaseUrl })
     await app.register(reports)

@@ -1,0 +1,120 @@
+import accepts from '@fastify/accepts'
+import escapeHtml from 'escape-html'
+import type { FastifyInstance, HTTPMethods } from 'fastify'
+
+interface Example {
+  route: string
+  about: string
+  /** Options of curl that come before the URL. */
+  options?: string
+  path: string
+}
+
+/** A test compares them with the routes that are registered. */
+const examples: Example[] = [
+  { route: 'GET /', about: 'This page.', path: '/' },
+  {
+    route: 'GET /download_csv',
+    about: 'A CSV file that is built whole in memory before its first byte is sent, with a Content-Length.',
+    options: '-v --raw',
+    path: '/download_csv?rows=5'
+  },
+  {
+    route: 'GET /download_csv_streaming',
+    about: 'The same file, each row sent as it comes, in constant memory.',
+    options: '-v --raw -N',
+    path: '/download_csv_streaming?rows=5&delay=200'
+  },
+  {
+    route: 'GET /reports/cargoes.csv',
+    about:
+      'A report from PostgreSQL through a cursor. Filters: commodity, origin, destination, minWeight, maxWeight, shippedAfter, shippedBefore, import, limit.',
+    path: '/reports/cargoes.csv?commodity=coffee&limit=10'
+  },
+  {
+    route: 'POST /imports',
+    about: 'Imports a file in the format of the report, with progress while the upload is still going on.',
+    options: "-N -F 'file=@cargoes.csv'",
+    path: '/imports'
+  },
+  {
+    route: 'GET /streamed',
+    about: 'A line every so many seconds; lines=0 never ends.',
+    options: '-N',
+    path: '/streamed?sleep=0.5&lines=5'
+  },
+  { route: 'GET /commands', about: 'The commands that the server can run.', path: '/commands' },
+  {
+    route: 'GET /commands/:name/output',
+    about: 'What a command prints, when it prints it, and its exit status.',
+    options: '-N',
+    path: '/commands/countdown/output'
+  }
+]
+
+export default async function index(app: FastifyInstance): Promise<void> {
+  await app.register(accepts)
+
+  // A server without a database has no reports.
+  let available: Example[] = []
+  app.addHook('onReady', async () => {
+    available = examples.filter(({ route }) => {
+      const [method, url] = route.split(' ') as [HTTPMethods, string]
+      return app.hasRoute({ method, url })
+    })
+  })
+
+  app.get('/', (request, reply) => {
+    const origin = `${request.protocol}://${request.host}`
+    reply.header('vary', 'Accept').header('x-content-type-options', 'nosniff')
+    if (request.type(['text/plain', 'text/html']) === 'text/html') {
+      // The page holds nothing but text, links and its own style.
+      reply.header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'")
+      return reply.type('text/html; charset=utf-8').send(toHtml(available, origin))
+    }
+    return reply.type('text/plain; charset=utf-8').send(toText(available, origin))
+  })
+}
+
+function toText(examples: Example[], origin: string): string {
+  const entries = examples.map(
+    (example) => `${example.route}\n  ${example.about}\n  ${curl(example, origin)}\n`
+  )
+  return ['CSV exports that are streamed, each with a line to try it.\n', ...entries].join('\n')
+}
+
+function toHtml(examples: Example[], origin: string): string {
+  const entries = examples.map((example) => {
+    const { route, about, path } = example
+    const heading = route.startsWith('GET ')
+      ? `<a href="${escapeHtml(path)}">${escapeHtml(route)}</a>`
+      : escapeHtml(route)
+    return `<h2>${heading}</h2>\n<p>${escapeHtml(about)}</p>\n<pre>${escapeHtml(curl(example, origin))}</pre>`
+  })
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>fastify-csv-export: sample server</title>
+<style>${style}</style>
+<h1>fastify-csv-export</h1>
+<p>CSV exports that are streamed, each with a line to try it.</p>
+${entries.join('\n')}
+</html>
+`
+}
+
+const style = `
+:root { color-scheme: light dark }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: 0 }
+h2 { font: 600 1rem/1.5 ui-monospace, monospace; margin: 1.8rem 0 0 }
+p { margin: 0.2rem 0 0.5rem }
+pre { margin: 0; padding: 0.6rem 0.8rem; overflow-x: auto; border-radius: 0.4rem; background: #8882 }
+`
+
+/** The Host header is the client's own words: quoted for its shell, as for HTML above. */
+function curl({ options, path }: Example, origin: string): string {
+  const url = `'${(origin + path).replaceAll("'", String.raw`'\''`)}'`
+  return ['curl', options, url].filter(Boolean).join(' ')
+}

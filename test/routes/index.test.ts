@@ -1,0 +1,88 @@
+import { execFile } from 'node:child_process'
+import diagnostics from 'node:diagnostics_channel'
+import { promisify } from 'node:util'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import t, { type Test } from 'tap'
+import { request } from 'undici'
+import { listen } from '../clients.ts'
+import { build } from '../helper.ts'
+
+const browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8'
+
+async function read(url: string, headers: Record<string, string> = {}) {
+  const response = await request(url, { headers })
+  return { statusCode: response.statusCode, headers: response.headers, body: await response.body.text() }
+}
+
+/** The sample app, and its routes as they were registered. */
+async function buildWithRoutes(t: Test): Promise<{ app: FastifyInstance; routes: string[] }> {
+  const routes: string[] = []
+  const collect = (message: unknown) => {
+    const { fastify } = message as { fastify: FastifyInstance }
+    fastify.addHook('onRoute', ({ method, url }: RouteOptions) => {
+      for (const name of [method].flat()) if (name !== 'HEAD') routes.push(`${name} ${url}`)
+    })
+  }
+  diagnostics.subscribe('fastify.initialization', collect)
+  const app = await build(t)
+  diagnostics.unsubscribe('fastify.initialization', collect)
+  return { app, routes }
+}
+
+t.test('every route is listed, with a curl line, and no other', async (t) => {
+  const { app, routes } = await buildWithRoutes(t)
+  const { body } = await read(await listen(app))
+  const listed = body.match(/^(GET|POST|PUT|DELETE|PATCH) \/.*$/gm) ?? []
+  t.strictSame([...listed].sort(), [...routes].sort())
+  t.equal(body.match(/^ {2}curl /gm)?.length, listed.length)
+})
+
+t.test('each GET line works as it stands', async (t) => {
+  const { body } = await read(await listen(await build(t)))
+  const lines = [...body.matchAll(/^GET .*\n.*\n {2}(curl .*)$/gm)].map(([, line]) => line as string)
+  t.ok(lines.length > 5)
+  await Promise.all(
+    lines.map(async (line) => {
+      const { stdout } = await promisify(execFile)('sh', ['-c', `${line} --fail`])
+      t.not(stdout, '', line)
+    })
+  )
+})
+
+t.test('curl gets text, a browser a page', async (t) => {
+  const origin = await listen(await build(t))
+  const types: [accept: string, type: string][] = [
+    ['*/*', 'text/plain; charset=utf-8'],
+    [browser, 'text/html; charset=utf-8'],
+    ['text/html;q=0.1, text/plain', 'text/plain; charset=utf-8'],
+    ['application/json', 'text/plain; charset=utf-8']
+  ]
+  for (const [accept, type] of types) {
+    const { headers } = await read(origin, { accept })
+    t.equal(headers['content-type'], type, accept)
+    t.equal(headers.vary, 'Accept')
+  }
+})
+
+t.test('the page holds the same curl lines as the text', async (t) => {
+  const origin = await listen(await build(t))
+  const { body: text } = await read(origin)
+  const { body: page } = await read(origin, { accept: browser })
+  const escaped = (line: string) =>
+    line.trim().replaceAll('&', '&amp;').replaceAll("'", '&#39;').replaceAll('<', '&lt;')
+  for (const line of text.match(/^ {2}curl .*$/gm) ?? []) t.match(page, `<pre>${escaped(line)}</pre>`)
+})
+
+t.test("the host of the lines is the request's own, harmless in a shell and in a page", async (t) => {
+  const origin = await listen(await build(t))
+  t.match((await read(origin, { host: 'reports.example:8443' })).body, "'http://reports.example:8443/")
+
+  const host = `a'$(id)"<b>&`
+  const { body: text } = await read(origin, { host })
+  const [line] = text.match(/curl .*cargoes\.csv\?.*|curl .*download_csv\?.*/) ?? []
+  const { stdout } = await promisify(execFile)('sh', ['-c', `curl() { printf '%s\\n' "$@"; }; ${line}`])
+  t.match(stdout, `http://${host}/`, 'one argument, as it was sent')
+  const { body: page } = await read(origin, { host, accept: browser })
+  t.notMatch(page, '<b>')
+  t.match(page, '&quot;&lt;b&gt;&amp;')
+})
