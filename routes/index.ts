@@ -29,7 +29,7 @@ const examples: Example[] = [
     route: 'GET /reports/cargoes.csv',
     about:
       'A report from PostgreSQL through a cursor. Filters: commodity, origin, destination, minWeight, maxWeight, shippedAfter, shippedBefore, import, limit.',
-    path: '/reports/cargoes.csv?commodity=coffee&limit=10'
+    path: '/reports/cargoes.csv?commodity=Tea&limit=10'
   },
   {
     route: 'POST /imports',

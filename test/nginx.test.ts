@@ -1,91 +1,11 @@
-import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, connect, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import type { FastifyContentTypeParser, FastifyInstance } from 'fastify'
+import { PassThrough, type Readable } from 'node:stream'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
-import { type CurlProcess, listen, printed, startCurl, until } from './clients.ts'
+import { request } from 'undici'
+import { listen, printed, startCurl, until } from './clients.ts'
 import { build, curl, gate, serve } from './helper.ts'
-
-const configuration = new URL('../docker/nginx.conf', import.meta.url)
-
-function nginxIsInstalled(): boolean {
-  try {
-    execFileSync('nginx', ['-v'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-/** What the image's own nginx.conf is around conf.d, in a folder of the test's. */
-function mainConfiguration(folder: string, upstream: string): string {
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
-    .map((name) => `${name}_temp_path ${folder}/${name};`)
-    .join('\n')
-  return `
-daemon off;
-worker_processes 1;
-pid ${folder}/nginx.pid;
-error_log stderr error;
-events {}
-http {
-  ${temporary}
-  upstream app { server ${upstream}; keepalive 32; }
-  include ${folder}/conf.d/nginx.conf;
-}
-`
-}
-
-/** nginx with the compose file's configuration, in front of the app; only addresses and the log's place differ. */
-async function startNginx(t: Test, appUrl: string): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
-  const port = await freePort()
-  const server = readFileSync(configuration, 'utf8')
-    .replace('listen 80;', `listen 127.0.0.1:${port};`)
-    .replace('/dev/stdout', `${folder}/access.log`)
-  mkdirSync(join(folder, 'conf.d'))
-  writeFileSync(join(folder, 'conf.d/nginx.conf'), server)
-  writeFileSync(join(folder, 'nginx.conf'), mainConfiguration(folder, new URL(appUrl).host))
-
-  const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', join(folder, 'nginx.conf')], {
-    stdio: ['ignore', 'ignore', 'inherit']
-  })
-  const exit = once(nginx, 'exit')
-  t.teardown(async () => {
-    nginx.kill('SIGTERM')
-    await exit
-    rmSync(folder, { recursive: true })
-  })
-  await accepting(port, () => nginx.exitCode === null)
-  return `http://127.0.0.1:${port}`
-}
-
-/** nginx does not say when it listens. */
-async function accepting(port: number, isAlive: () => boolean): Promise<void> {
-  while (isAlive()) {
-    const socket = connect(port, '127.0.0.1')
-    const connected = await once(socket, 'connect').then(
-      () => true,
-      () => false
-    )
-    socket.destroy()
-    if (connected) return
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-  throw new Error('nginx has ended: see its message above')
-}
+import { nginxIsInstalled, startNginx } from './nginx.ts'
 
 async function serveBehindNginx(t: Test, routes: (app: FastifyInstance) => unknown): Promise<string> {
   const { url } = await serve(t, routes)
@@ -93,19 +13,14 @@ async function serveBehindNginx(t: Test, routes: (app: FastifyInstance) => unkno
 }
 
 /** A body parser that leaves the body a stream. */
-const keepStream: FastifyContentTypeParser = async (_request, payload) => payload
+const keepStream = async (_request: FastifyRequest, payload: Readable) => payload
 
-/** Uploads what is written to its stdin; with "-" for the dot, curl would read no answer while it waits for more. */
-function startUpload(url: string): CurlProcess {
-  return startCurl(
-    '--header',
-    'Content-Type: text/csv',
-    '--request',
-    'POST',
-    '--upload-file',
-    '.',
-    `${url}/imports`
-  )
+/** An upload of what is written to `file`; curl would wait for more of it before it reads the answer. */
+function startUpload(url: string, signal?: AbortSignal) {
+  const file = new PassThrough()
+  const headers = { 'content-type': 'text/csv' }
+  const response = request(`${url}/imports`, { method: 'POST', headers, body: file, signal })
+  return { file, response }
 }
 
 // On one's own machine nginx may be missing; where it must not be, a skipped test would hide that nothing was tested.
@@ -206,38 +121,37 @@ t.test('behind nginx', { skip }, async (t) => {
   t.test('an upload is answered while it is still going on', async (t) => {
     const url = await serveBehindNginx(t, (app) => {
       app.addContentTypeParser('text/csv', keepStream)
-      app.post('/imports', (request, reply) =>
+      app.post('/imports', ({ body }, reply) =>
         reply.streamText(
           (async function* () {
-            for await (const chunk of request.body as AsyncIterable<Buffer>) yield `${chunk.length} bytes\n`
+            for await (const chunk of body as AsyncIterable<Buffer>) yield `${chunk.length} bytes\n`
             yield 'done\n'
           })()
         )
       )
     })
-    const client = startUpload(url)
-    const exit = once(client, 'exit')
-    client.stdin.write('a,b\n')
-    t.equal(await printed(client.stdout, /\n/), '4 bytes\n')
-    client.stdin.write('1,2\n3,4\n')
-    t.equal(await printed(client.stdout, /\n/), '8 bytes\n')
-    client.stdin.end()
-    t.equal(await printed(client.stdout, /\n/), 'done\n')
-    t.strictSame(await exit, [0, null])
+    const { file, response } = startUpload(url)
+    file.write('a,b\n')
+    const { body } = await response
+    t.equal(await printed(body, /\n/), '4 bytes\n')
+    file.write('1,2\n3,4\n')
+    t.equal(await printed(body, /\n/), '8 bytes\n')
+    file.end()
+    t.equal(await printed(body, /\n/), 'done\n')
   })
 
   t.test('an upload may be larger than what nginx allows elsewhere', async (t) => {
     let received = 0
     const url = await serveBehindNginx(t, (app) => {
       app.addContentTypeParser('text/csv', keepStream)
-      app.post('/imports', async (request) => {
-        for await (const chunk of request.body as AsyncIterable<Buffer>) received += chunk.length
+      app.post('/imports', async ({ body }) => {
+        for await (const chunk of body as AsyncIterable<Buffer>) received += chunk.length
         return `${received}`
       })
     })
-    const client = startUpload(url)
-    client.stdin.end(Buffer.alloc(5_000_000, 'x'))
-    t.equal(await printed(client.stdout, /\d{7}/), '5000000')
+    const { file, response } = startUpload(url)
+    file.end(Buffer.alloc(5_000_000, 'x'))
+    t.equal(await (await response).body.text(), '5000000')
   })
 
   t.test('a client that leaves half-way through its upload is seen by the app', async (t) => {
@@ -245,18 +159,20 @@ t.test('behind nginx', { skip }, async (t) => {
     const arrived = gate()
     const url = await serveBehindNginx(t, (app) => {
       app.addContentTypeParser('text/csv', keepStream)
-      app.post('/imports', async (request) => {
+      app.post('/imports', async ({ body }) => {
         try {
-          for await (const _chunk of request.body as AsyncIterable<Buffer>) arrived.open()
+          for await (const _chunk of body as AsyncIterable<Buffer>) arrived.open()
         } catch (error) {
           failure = error
         }
       })
     })
-    const client = startUpload(url)
-    client.stdin.write('a,b\n')
+    const abort = new AbortController()
+    const { file, response } = startUpload(url, abort.signal)
+    file.write('a,b\n')
     await arrived.opened
-    client.kill()
+    abort.abort()
+    await t.rejects(response)
     await until(() => failure !== undefined)
     t.match(failure, { code: 'ECONNRESET' })
   })

@@ -6,9 +6,9 @@ import { promisify } from 'node:util'
 import t from 'tap'
 
 const execute = promisify(execFile)
-/** As in a user's shell: what the test runner hooks into Node's start would reach npm and tsc too. */
+/** As in a user's shell: what the test runner hooks into every child's Node would reach npm and tsc too. */
 const run = (file: string, args: string[], { cwd }: { cwd: string }) =>
-  execute(file, args, { cwd, env: { ...process.env, NODE_OPTIONS: '' } })
+  execute('env', ['-u', 'NODE_OPTIONS', file, ...args], { cwd })
 const root = new URL('..', import.meta.url).pathname
 
 const typescript = `import Fastify from 'fastify'
