@@ -7,7 +7,8 @@ import type { FastifyServerOptions } from 'fastify'
 export const validation = {
   ajv: {
     // verbose: the errors carry the value and the schema that the message speaks of.
-    customOptions: { removeAdditional: false, verbose: true }
+    // strictNumbers: left on, Infinity (1e400) would pass every maximum.
+    customOptions: { removeAdditional: false, verbose: true, strictNumbers: false }
   },
   schemaErrorFormatter: ([error], part) => new Error(`${part}: ${explain(error as ValidationError)}`)
 } satisfies Pick<FastifyServerOptions, 'ajv' | 'schemaErrorFormatter'>

@@ -7,6 +7,8 @@ import { cargoColumns } from '../database/cargoes.ts'
 const maxFileSize = 10 * 1024 ** 3
 const rowsPerInsert = 1_000
 const progressEvery = 1_000
+/** An upload that sends nothing for so long is given up, in milliseconds: its transaction holds a connection. */
+const stalledAfter = 60_000
 /** How long the rest of a refused upload is read and thrown away, so that the client gets to read why. */
 const drainFor = 10_000
 
@@ -59,9 +61,12 @@ async function* importCargoes(
     upload.file.file.destroy(signal.reason)
   }
   signal.addEventListener('abort', onAbort)
+  const onLost = (error: Error): void => void upload.file.file.destroy(error)
+  lease.client.on('error', onLost)
   let failure: Error | undefined = new Error('the import was left')
   try {
     await lease.client.query('BEGIN')
+    await lease.client.query(`SET LOCAL idle_in_transaction_session_timeout = ${stalledAfter}`)
     const { rows } = await lease.client.query('INSERT INTO imports (file_name) VALUES ($1) RETURNING id', [
       upload.file.filename.replaceAll('\0', '')
     ])
@@ -90,6 +95,7 @@ async function* importCargoes(
     await drain(upload.request)
   } finally {
     signal.removeEventListener('abort', onAbort)
+    lease.client.off('error', onLost)
     // Closed with its transaction open, a connection takes back what it did.
     lease.release(failure)
   }

@@ -5,7 +5,10 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 
-const run = promisify(execFile)
+const execute = promisify(execFile)
+/** As in a user's shell: what the test runner hooks into every child's Node would reach npm and tsc too. */
+const run = (file: string, args: string[], { cwd }: { cwd: string }) =>
+  execute('env', ['-u', 'NODE_OPTIONS', file, ...args], { cwd })
 const root = new URL('..', import.meta.url).pathname
 
 const typescript = `import Fastify from 'fastify'

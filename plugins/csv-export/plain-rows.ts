@@ -64,6 +64,9 @@ export class PlainRows {
       case 'string':
         return this.#special.test(value) ? this.#quoted(value) : value
       case 'number':
+        // Not String(value): V8 keeps the texts of the last numbers in a cache, from where they outlive young garbage
+        // collections and swell the heap of a long export (docs/performance.md).
+        return Number.isFinite(value) ? JSON.stringify(value) : String(value)
       case 'bigint':
       case 'boolean':
         return `${value}`

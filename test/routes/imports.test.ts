@@ -230,6 +230,28 @@ t.test('a connection lost half-way imports nothing and holds no connection', asy
   t.equal(app.postgres.pool.idleCount, app.postgres.pool.totalCount)
 })
 
+t.test('a database that ends the connection breaks the answer of a stalled upload', async (t) => {
+  const before = await counts()
+  const request = httpRequest(`${url}/imports`, {
+    method: 'POST',
+    headers: { 'content-type': 'multipart/form-data; boundary=x' }
+  })
+  request.on('error', () => {})
+  const part = 'content-disposition: form-data; name="file"; filename="stalled.csv"'
+  request.write(`--x\r\n${part}\r\n\r\n${header}\n${good}\n`)
+  const [response] = await once(request, 'response')
+  await once(response, 'data')
+  await database.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+  )
+  response.resume()
+  const [error] = await once(response, 'error')
+  t.equal(error.code, 'ECONNRESET')
+  t.match(await log.find(/the source failed/), { level: 50 })
+  log.lines = []
+  t.strictSame(await counts(), before)
+})
+
 t.test('imports at the same time keep to themselves', async (t) => {
   const path = join(folder, 'many.csv')
   const content = `${header}\n${Array.from({ length: 3_000 }, (_, n) => good.replace('1,', `${n},`)).join('\n')}\n`
