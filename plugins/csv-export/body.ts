@@ -18,6 +18,7 @@ export class StreamedBody<T> extends Readable {
   readonly #options: PumpOptions
   readonly #abort = new AbortController()
   #pump: Pump<T> | undefined
+  #destination: unknown
   #ended = false
 
   constructor(reply: FastifyReply, source: Source<T>, encoder: Encoder<T>, options: PumpOptions) {
@@ -29,7 +30,7 @@ export class StreamedBody<T> extends Readable {
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
     reply.raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
-    if (reply.raw.destroyed) this.#onReplyEnd()
+    if (this.#clientGone()) this.#onReplyEnd()
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
@@ -38,6 +39,7 @@ export class StreamedBody<T> extends Readable {
       if (end) destination.end()
       return destination
     }
+    this.#destination = destination
     this.#pump = new Pump(this.#source, this.#encoder, destination as unknown as Writable, this.#options)
     this.#pump.run(this.#abort.signal).then(
       () => {
@@ -52,12 +54,12 @@ export class StreamedBody<T> extends Readable {
 
   /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
   override resume(): this {
-    this.#end()
+    if (!this.#bodyWanted()) this.#end()
     return this
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (!this.#ended && this.#pump !== undefined && !this.#reply.raw.destroyed) {
+    if (!this.#ended && this.#pump !== undefined && !this.#clientGone()) {
       this.#fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
     }
     this.#end()
@@ -66,11 +68,16 @@ export class StreamedBody<T> extends Readable {
 
   readonly #onReplyEnd = (): void => {
     if (this.#ended) return
+    const { raw, log } = this.#reply
     // Not writableFinished: on HTTP/2 an aborted reply says that it is.
-    if (this.#pump !== undefined || !this.#reply.raw.writableEnded) {
-      this.#reply.log.info(this.#progress(), 'the client left before the end of the body')
+    if (!raw.writableEnded) {
+      log.info(this.#progress(), 'the client left before the end of the body')
+      this.#end(new CSV_EXPORT_CLIENT_GONE())
+      return
     }
-    this.#end(new CSV_EXPORT_CLIENT_GONE())
+    const error = new CSV_EXPORT_BODY_DESTROYED()
+    if (this.#pump !== undefined) log.error({ err: error, ...this.#progress() }, 'the body is not whole')
+    this.#end(error)
   }
 
   #fail(error: unknown): void {
@@ -79,6 +86,8 @@ export class StreamedBody<T> extends Readable {
     if (!raw.headersSent) {
       removeDownloadHeaders(this.#reply)
       this.#end(error)
+      // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
+      if (this.#destination !== raw) (this.#destination as Writable | undefined)?.destroy(error as Error)
       // Fastify makes an error reply of it, as of any stream that fails before its first byte.
       this.destroy(
         error instanceof Error ? error : new CSV_EXPORT_SOURCE_FAILED(String(error), { cause: error })
@@ -113,8 +122,18 @@ export class StreamedBody<T> extends Readable {
     return { rows: this.#pump?.rows ?? 0, bytes: this.#pump?.bytes ?? 0 }
   }
 
+  #clientGone(): boolean {
+    const { raw } = this.#reply
+    // An Http2ServerResponse has no `destroyed`, and loses its stream when that is closed.
+    return 'stream' in raw
+      ? (raw.stream as { destroyed: boolean } | undefined)?.destroyed !== false
+      : raw.destroyed
+  }
+
   #bodyWanted(): boolean {
     const { request, raw } = this.#reply
-    return request.method !== 'HEAD' && raw.statusCode !== 204 && raw.statusCode !== 304
+    return (
+      request.method !== 'HEAD' && raw.statusCode >= 200 && raw.statusCode !== 204 && raw.statusCode !== 304
+    )
   }
 }

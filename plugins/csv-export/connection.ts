@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { constants, type Http2ServerResponse } from 'node:http2'
+import type { Socket } from 'node:net'
 
 /**
  * Ends a body that is not whole so that the client notices.
@@ -11,10 +12,17 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
     raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     return
   }
-  try {
-    raw.socket?.resetAndDestroy()
-  } catch {
-    // A TLS or UNIX socket cannot be reset: the missing last chunk shows the break.
-    raw.destroy()
+  // A pipelined reply has no socket before those ahead of it have been sent.
+  if (raw.socket === null) {
+    raw.once('socket', () => breakConnection(raw))
+    return
   }
+  const { _parent: transport } = raw.socket as Socket & { _parent?: Socket | null }
+  try {
+    // A TLS socket has no reset of its own, and its orderly close is how HTTP/1.0 ends a whole body.
+    ;(transport ?? raw.socket).resetAndDestroy()
+  } catch {
+    // A UNIX socket cannot be reset: on HTTP/1.1 the missing last chunk shows the break.
+  }
+  raw.destroy()
 }

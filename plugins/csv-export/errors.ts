@@ -53,6 +53,6 @@ export const CSV_EXPORT_SOURCE_FAILED = createError('CSV_EXPORT_SOURCE_FAILED', 
 
 export const CSV_EXPORT_BODY_DESTROYED = createError(
   'CSV_EXPORT_BODY_DESTROYED',
-  'the body was destroyed while it was being sent',
+  'something else ended the reply before the body was sent: in an async handler, return or await reply.csv()',
   500
 )

@@ -3,6 +3,8 @@ import type { FastifyReply } from 'fastify'
 
 /** Headers that describe a streamed body, each only where neither the route nor another plugin has set it. */
 export function setStreamHeaders(reply: FastifyReply, type: string, filename?: string): void {
+  // The length of a stream is not known, and a wrong one would cut it.
+  reply.removeHeader('content-length')
   setDefault(reply, 'content-type', type)
   if (filename !== undefined) setDefault(reply, 'content-disposition', attachment(filename))
   setDefault(reply, 'x-content-type-options', 'nosniff')

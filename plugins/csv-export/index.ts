@@ -79,6 +79,8 @@ async function csvExport(app: FastifyInstance, defaults: CsvOptions): Promise<vo
   } as FastifyReply['streamText'])
 }
 
+const bodies = new WeakMap<FastifyReply, { destroyed: boolean }>()
+
 /** What both helpers share: a source, let go of when anything is wrong, and a body handed to Fastify. */
 function stream<R extends FastifyReply, T>(
   reply: R,
@@ -90,9 +92,13 @@ function stream<R extends FastifyReply, T>(
     reply.log.warn({ err: error }, 'the clean-up of a source failed')
   )
   try {
-    if (reply.sent) throw new CSV_EXPORT_REPLY_SENT(helper)
+    const previous = bodies.get(reply)
+    // `sent` is still false while a body streams. One that failed early makes room for an error reply.
+    if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
     const { encoder, pumpOptions } = prepare()
-    return reply.send(new StreamedBody(reply, source, encoder, pumpOptions)) as R
+    const body = new StreamedBody(reply, source, encoder, pumpOptions)
+    bodies.set(reply, body)
+    return reply.send(body) as R
   } catch (error) {
     source.release()
     throw error

@@ -63,14 +63,19 @@ export class Source<T> {
   }
 
   #letGo(): void {
-    const held = (this.#iterator ?? this.#input) as Releasable | undefined
-    if (held === undefined || (typeof held === 'function' && this.#iterator === undefined)) return
+    const input = this.#input as Releasable | (() => unknown)
+    if (this.#iterator !== undefined) {
+      this.#attempt(this.#iterator, this.#iterator.return)
+      // A stream's iterator answers `return()` only after its pending `next()`, which may be never.
+      this.#attempt(input, (input as Releasable).destroy)
+    } else if (typeof input !== 'function') {
+      this.#attempt(input, input.return ?? input.destroy ?? input.cancel)
+    }
+  }
+
+  #attempt(owner: object, release: (() => unknown) | undefined): void {
     try {
-      const result = held.return
-        ? held.return()
-        : this.#iterator === undefined
-          ? (held.destroy ?? held.cancel)?.call(held)
-          : undefined
+      const result = release?.call(owner)
       // Not awaited: a generator that waits for something runs its `finally` only after that wait.
       if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
     } catch (error) {
@@ -108,6 +113,11 @@ function isItems(value: unknown): value is Items<unknown> {
 }
 
 function iterate<T>(items: Items<T>): Iterator<T> | AsyncIterator<T> {
+  if (items instanceof ReadableStream) {
+    // Its own iterator would keep a pending read from being cancelled.
+    const reader = items.getReader()
+    return { next: () => reader.read(), return: () => reader.cancel() } as unknown as AsyncIterator<T>
+  }
   const { [Symbol.asyncIterator]: asynchronous } = items as AsyncIterable<T>
   return asynchronous ? asynchronous.call(items) : (items as Iterable<T>)[Symbol.iterator]()
 }
