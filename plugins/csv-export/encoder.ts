@@ -9,6 +9,8 @@ export interface Encoder<T> {
   readonly count: number
   /** The text of one item. Throws an error that says its number. */
   encode(item: T): string | Uint8Array
+  /** What stands before the first item and is known without it; '' after the first. May be left uncalled. */
+  begin(): string
   /** What remains to be written after the last item. */
   end(): string
 }
@@ -18,15 +20,19 @@ export class CsvEncoder implements Encoder<unknown> {
   count = 0
   readonly #stringifier: RowStringifier
   readonly #plainRowsWanted: boolean
+  readonly #endMark: string | undefined
   #plainRows: PlainRows | undefined
+  #firstRowLength = 1
 
   /**
    * @param options csv-stringify's own
    * @param plainRowsWanted whether rows that need nothing but quoting may bypass csv-stringify: only with our own casts
+   * @param endMark what begins a last record, which also has the number of rows
    */
-  constructor(options: Options, plainRowsWanted = false) {
+  constructor(options: Options, plainRowsWanted = false, endMark?: string) {
     this.#stringifier = new RowStringifier(options)
     this.#plainRowsWanted = plainRowsWanted
+    this.#endMark = endMark
   }
 
   encode(row: unknown): string {
@@ -48,6 +54,7 @@ export class CsvEncoder implements Encoder<unknown> {
     try {
       const text = this.#stringifier.stringify(row)
       this.count = number
+      if (number === 1 && Array.isArray(row)) this.#firstRowLength = row.length
       if (number === 1 && this.#plainRowsWanted) this.#plainRows = PlainRows.for(this.#stringifier.options)
       return text
     } catch (cause) {
@@ -58,8 +65,24 @@ export class CsvEncoder implements Encoder<unknown> {
     }
   }
 
+  begin(): string {
+    return this.count === 0 ? this.#stringifier.begin() : ''
+  }
+
   end(): string {
-    return this.#stringifier.finish()
+    const text = this.begin()
+    return this.#endMark === undefined ? text : text + this.#endRecord(this.#endMark)
+  }
+
+  #endRecord(mark: string): string {
+    const stringifier = this.#stringifier
+    const columns = stringifier.options.columns as unknown[] | undefined
+    const width = columns?.length ?? this.#firstRowLength
+    // No row has told the columns, so there is no header to write.
+    if (stringifier.needsColumns) stringifier.options.header = false
+    return stringifier.stringify(
+      Array.from({ length: width }, (_, index) => (index === 0 ? `${mark} ${this.count}` : ''))
+    )
   }
 }
 
@@ -71,6 +94,10 @@ export class ChunkEncoder implements Encoder<unknown> {
     this.count++
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) return chunk
     throw new CSV_EXPORT_INVALID_CHUNK(this.count, describe(chunk))
+  }
+
+  begin(): string {
+    return ''
   }
 
   end(): string {
@@ -85,8 +112,10 @@ export class ChunkEncoder implements Encoder<unknown> {
 class RowStringifier extends Stringifier {
   #text = ''
   #error: Error | null | undefined
+  #headWritten = false
+  #headLength = 0
   readonly #keepError = (error?: Error | null): void => {
-    this.#error = error
+    this.#error ??= error
   }
 
   get needsColumns(): boolean {
@@ -98,14 +127,22 @@ class RowStringifier extends Stringifier {
     return true
   }
 
-  stringify(row: object): string {
-    this._transform(row, 'utf8', this.#keepError)
-    return this.#take()
+  /** The byte order mark and the header, as far as they are known, once, ahead of the first row. */
+  begin(): string {
+    if (this.#headWritten) return ''
+    this.#headWritten = true
+    // Without a record so far, this writes them; the first record will have them again in front of it.
+    this._flush(this.#keepError)
+    const head = this.#take()
+    this.#headLength = head.length
+    return head
   }
 
-  finish(): string {
-    this._flush(this.#keepError)
-    return this.#take()
+  stringify(row: object): string {
+    this._transform(row, 'utf8', this.#keepError)
+    const text = this.#take().slice(this.#headLength)
+    this.#headLength = 0
+    return text
   }
 
   #take(): string {
