@@ -18,9 +18,13 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
     return
   }
   const { _parent: transport } = raw.socket as Socket & { _parent?: Socket | null }
+  // Node ends the connection of a client that has ended its own side. Once that end has been given to the operating
+  // system, a reset fails and the socket stays open for good.
+  const { writableEnded, writableFinished, writableLength } = raw.socket
+  const ending = writableEnded && !writableFinished && writableLength === 0
   try {
     // A TLS socket has no reset of its own, and its orderly close is how HTTP/1.0 ends a whole body.
-    ;(transport ?? raw.socket).resetAndDestroy()
+    if (!ending) (transport ?? raw.socket).resetAndDestroy()
   } catch {
     // A UNIX socket cannot be reset: on HTTP/1.1 the missing last chunk shows the break.
   }
