@@ -172,7 +172,7 @@ export class Pump<T> {
 
   #flush(): void {
     if (this.#text === '') return
-    const chunk = this.#text
+    const chunk = bytesOf(this.#text)
     this.#text = ''
     this.#write(chunk)
   }
@@ -184,9 +184,9 @@ export class Pump<T> {
     }
   }
 
-  #write(chunk: string | Uint8Array): void {
+  #write(chunk: Uint8Array): void {
     const { hash, maxBytes, onWrite } = this.#options
-    const bytes = this.bytes + Buffer.byteLength(chunk)
+    const bytes = this.bytes + chunk.length
     if (maxBytes !== 0 && bytes > maxBytes) {
       this.#abandon(new CSV_EXPORT_MAX_BYTES(maxBytes))
       return
@@ -230,7 +230,7 @@ export class Pump<T> {
   #sendHeartbeat(): void {
     // A client that is not reading is not waiting for a sign of life.
     if (this.#needsDrain) this.#silence.start()
-    else this.#write((this.#options.heartbeat as Heartbeat).text)
+    else this.#write(bytesOf((this.#options.heartbeat as Heartbeat).text))
   }
 
   #commit(): void {
@@ -239,4 +239,14 @@ export class Pump<T> {
     this.#flush()
     this.#options.onCommit?.()
   }
+}
+
+/**
+ * What a client that reads no more makes the socket hold. A string would be held too, with two bytes a character if it
+ * has one beyond Latin-1, beside its bytes; bytes out of Node's pool would hold all of the pool they are a part of.
+ */
+function bytesOf(text: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
+  bytes.write(text)
+  return bytes
 }

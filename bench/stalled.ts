@@ -1,0 +1,90 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { prepareDatabase } from '../database/prepare.ts'
+import { startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
+
+/** KiB of the server's process that one stalled client holds; what the kernel buffers is none of them. */
+export interface StalledFigures {
+  source: Source
+  clients: number
+  rss: number
+  heap: number
+  external: number
+}
+
+type Source = 'generator' | 'cursor'
+
+/** Clients that ask for an endless report and never read, against a server of their own. */
+export async function measureStalled(): Promise<StalledFigures[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'csv-export-'))
+  const { url, stop } = await startEmbeddedPostgres({ folder })
+  try {
+    await prepareDatabase(url, { rows: 20_000 })
+    // PostgreSQL's own default is 100 connections, some of which are reserved.
+    return [await measure('generator', 500), await measure('cursor', 90, url)]
+  } finally {
+    await stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function measure(source: Source, clients: number, databaseUrl?: string): Promise<StalledFigures> {
+  const options = databaseUrl === undefined ? [] : [databaseUrl, String(clients)]
+  const server = fork(new URL('./stalled-server.ts', import.meta.url), options)
+  const [origin] = await once(server, 'message')
+  // As many that read, and then leave, have the server set up what it keeps for good, such as the pool.
+  const readers = await ask(origin, `/${source}?rows=1000`, clients)
+  for (const socket of readers) socket.resume()
+  await memoryOf(server)
+  for (const socket of readers) socket.destroy()
+  const before = await memoryOf(server)
+  const stalled = await ask(origin, `/${source}`, clients)
+  const during = await memoryOf(server)
+  for (const socket of stalled) socket.destroy()
+  server.kill()
+  await once(server, 'exit')
+  const perClient = (what: keyof NodeJS.MemoryUsage) => (during[what] - before[what]) / clients / 1024
+  return {
+    source,
+    clients,
+    rss: perClient('rss'),
+    heap: perClient('heapUsed'),
+    external: perClient('external')
+  }
+}
+
+async function ask(origin: string, path: string, count: number): Promise<Socket[]> {
+  const { hostname, port } = new URL(origin)
+  const sockets = Array.from({ length: count }, () => connect(Number(port), hostname).pause())
+  for (const socket of sockets) {
+    await (socket.connecting && once(socket, 'connect'))
+    socket.on('error', () => {})
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+  }
+  return sockets
+}
+
+async function memoryOf(server: ChildProcess): Promise<NodeJS.MemoryUsage> {
+  server.send('measure')
+  return (await once(server, 'message'))[0]
+}
+
+if (import.meta.main) {
+  const goal = 256
+  const figures = await measureStalled()
+  console.table(
+    figures.map(({ source, clients, rss, heap, external }) => ({
+      source,
+      clients,
+      'RSS, KiB each': rss.toFixed(1),
+      'heap, KiB each': heap.toFixed(1),
+      'external, KiB each': external.toFixed(1)
+    }))
+  )
+  console.log(`goal: at most ${goal} KiB of RSS each`)
+  process.exitCode = figures.every(({ rss }) => rss <= goal) ? 0 : 1
+}
