@@ -69,7 +69,12 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
   }
   const pool = new pg.Pool({ ...config, max: maxConnections })
   pool.on('error', (error) => app.log.warn({ err: error }, 'an idle database connection was lost'))
-  app.addHook('onClose', () => pool.end())
+  const cancellations = new Set<Promise<void>>()
+  app.addHook('onClose', async () => {
+    // A process that ended before would leave the statements running.
+    await Promise.all(cancellations)
+    await pool.end()
+  })
 
   async function lend(signal?: AbortSignal): Promise<Lease> {
     const client = await connect(pool, signal)
@@ -88,14 +93,17 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
       if (released) return
       const { processID } = client as unknown as { processID: number }
       release(new Error('cancelled'))
-      cancelBackend(config, processID).catch((error) => app.log.warn({ err: error }, 'cannot cancel a query'))
+      const cancellation = cancelBackend(config, processID)
+        .catch((error) => app.log.warn({ err: error }, 'cannot cancel a query'))
+        .finally(() => cancellations.delete(cancellation))
+      cancellations.add(cancellation)
     }
   }
 
   async function* rows(
     text: string,
     values: unknown[] = [],
-    { signal, batchSize = 500 }: RowsOptions = {}
+    { signal, batchSize = 200 }: RowsOptions = {}
   ): AsyncGenerator<TextRow> {
     const lease = await lend(signal)
     const cursor = lease.client.query(new Cursor<TextRow>(text, values, { types: asText }))
@@ -111,7 +119,8 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
         const batch = await read(lease.client, cursor, batchSize)
         reading = false
         if (batch.length === 0) return
-        for (const row of batch) yield row
+        // A client that stalls keeps only what has not been sent to it.
+        for (let row = batch.shift(); row !== undefined; row = batch.shift()) yield row
       }
     } catch (error) {
       lease.release(error as Error)

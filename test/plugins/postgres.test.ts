@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -215,4 +216,25 @@ t.test('an error that comes between two reads is no end of the rows', async (t) 
   await once(connection, 'readyForQuery')
   await t.rejects(collect(rows), { code: '40001' })
   t.equal(app.postgres.pool.totalCount, 0)
+})
+
+t.test('a process that ends once its server has closed leaves no statement running', async (t) => {
+  const code = `
+    import Fastify from 'fastify'
+    import postgres from './plugins/postgres.ts'
+    const app = await Fastify().register(postgres, { url: process.argv[1] })
+    const aborter = new AbortController()
+    app.addHook('preClose', async () => aborter.abort())
+    app.postgres.rows('SELECT pg_sleep(600)', [], { signal: aborter.signal }).next().catch(() => {})
+    process.on('message', async () => {
+      await app.close()
+      process.exit()
+    })`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', code, url], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc']
+  })
+  await untilRunning('SELECT pg_sleep(600)%')
+  child.send('close')
+  t.strictSame(await once(child, 'exit'), [0, null])
+  await untilNoneBusy(database)
 })
