@@ -1,5 +1,5 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
-import csvExport from './plugins/csv-export/index.ts'
+import csvExport, { type PluginOptions } from './plugins/csv-export/index.ts'
 import postgres from './plugins/postgres.ts'
 import commands from './routes/commands.ts'
 import downloads from './routes/downloads.ts'
@@ -16,12 +16,14 @@ export interface AppOptions {
   databaseUrl?: string
   /** Milliseconds that running downloads get to finish when the server closes. @default 5000 */
   closeGrace?: number | undefined
+  /** Further options of the export plugin. */
+  exports?: PluginOptions
 }
 
 /** The sample server, ready to listen or to inject into. */
 export async function buildApp(options: AppOptions = {}): Promise<FastifyInstance> {
   const app = Fastify({ logger: options.logger ?? false, forceCloseConnections: true, ...validation })
-  await app.register(csvExport, { closeGrace: options.closeGrace })
+  await app.register(csvExport, { closeGrace: options.closeGrace, ...options.exports })
   await app.register(index)
   await app.register(downloads)
   await app.register(streamed)

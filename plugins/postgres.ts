@@ -16,7 +16,7 @@ export interface PostgresOptions {
 export interface RowsOptions {
   /** Ends the query when it fires, at once, also on the server. */
   signal?: AbortSignal
-  /** Rows fetched from the server at a time. @default 500 */
+  /** Rows fetched from the server at a time. @default 200 */
   batchSize?: number
 }
 
