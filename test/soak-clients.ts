@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto'
+import { type Agent, type IncomingMessage, request } from 'node:http'
+
+/** Numbers from 0 up to 1, the same for the same seed: mulberry32. */
+export function seededRandom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+}
+
+export interface DownloadOptions {
+  /** Sent as the header `download-id`. */
+  id: string
+  url: string
+  /** Whether it asks for trailers. */
+  trailers: boolean
+  /** Where connections that are kept alive come from; without one the download has a connection of its own. */
+  agent?: Agent | undefined
+  /** What every download of this report begins with. */
+  expected?: Buffer | undefined
+  /** Called after each part that has come. */
+  onPart?: (download: Download, part: Buffer) => void
+}
+
+/** A download as its client sees it, counted by the client itself. */
+export class Download {
+  status: number | undefined
+  headers: IncomingMessage['headers'] = {}
+  trailers: IncomingMessage['trailers'] = {}
+  records = 0
+  bytes = 0
+  /** Whether the body came to its orderly end. */
+  whole = false
+  /** Whether every byte so far is the right one. */
+  right = true
+  readonly id: string
+  /** When the connection, or the client's use of it, is over. */
+  readonly over: Promise<void>
+  readonly #expected: Buffer | undefined
+  readonly #hash = createHash('sha256')
+  readonly #request
+  #response: IncomingMessage | undefined
+  #quoted = false
+
+  constructor({ id, url, trailers, agent, expected, onPart }: DownloadOptions) {
+    this.id = id
+    this.#expected = expected
+    this.#request = request(url, {
+      agent: agent ?? false,
+      headers: { 'download-id': id, ...(trailers ? { te: 'trailers' } : {}) }
+    })
+    this.#request.on('error', () => {})
+    this.#request.on('response', (response) => {
+      this.#response = response
+      this.status = response.statusCode
+      this.headers = response.headers
+      response.on('error', () => {})
+      response.on('data', (part: Buffer) => {
+        this.#take(part)
+        onPart?.(this, part)
+      })
+      response.on('end', () => {
+        this.whole = response.complete
+        this.trailers = response.trailers
+      })
+    })
+    this.over = new Promise((resolve) => this.#request.on('close', resolve))
+    this.#request.end()
+  }
+
+  get sha256(): Buffer {
+    return this.#hash.copy().digest()
+  }
+
+  leave(): void {
+    this.#request.destroy()
+  }
+
+  stopReading(): void {
+    this.#response?.pause()
+  }
+
+  readOn(): void {
+    this.#response?.resume()
+  }
+
+  #take(part: Buffer): void {
+    if (this.status === 200 && this.#expected !== undefined) {
+      this.right &&= part.equals(this.#expected.subarray(this.bytes, this.bytes + part.length))
+    }
+    this.bytes += part.length
+    this.#hash.update(part)
+    for (const byte of part) {
+      if (byte === 0x22) this.#quoted = !this.#quoted
+      else if (byte === 0x0a && !this.#quoted) this.records++
+    }
+  }
+}

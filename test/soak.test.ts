@@ -1,0 +1,286 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { createHash, randomInt } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
+import { Agent } from 'node:http'
+import { setImmediate as turn } from 'node:timers/promises'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import type { ExportStatus, Receipt } from '../plugins/csv-export/index.ts'
+import { until } from './clients.ts'
+import { busyConnections, connect, startDatabase, untilNoneBusy } from './database.ts'
+import { Download, seededRandom } from './soak-clients.ts'
+import type { Command, Held, Message } from './soak-server.ts'
+
+// Repeat a failure with SOAK_SEED: what each download does is the same again, though not how they meet.
+const seed = Number(process.env.SOAK_SEED ?? randomInt(2 ** 31))
+const rounds = 10
+const downloadsPerRound = 200
+/** Of a round's downloads, those that begin before the server closes and are not waited for. */
+const underWayAtClose = 40
+const atATime = 40
+/** Most MiB that the server may hold at the end more than after the first round. */
+const heapBound = 4
+
+const random = seededRandom(seed)
+const upTo = (limit: number): number => Math.floor(random() * limit)
+
+/**
+ * `read` a small report to its end, `readAll` the whole one; `leave` after some bytes; `leaveEarly` at some moment,
+ * perhaps before the headers; `stall`: read no more after some bytes; `strike`: have the database end the connection or
+ * the query of some download, perhaps of this one.
+ */
+type Way = 'read' | 'readAll' | 'leave' | 'leaveEarly' | 'stall' | 'strike'
+
+const ways: Way[] = [
+  ...Array<Way>(8).fill('read'),
+  ...Array<Way>(5).fill('leave'),
+  ...Array<Way>(2).fill('leaveEarly'),
+  ...Array<Way>(1).fill('stall'),
+  ...Array<Way>(4).fill('strike')
+]
+
+/** What each way leads to, unless the download is struck or the server closes. */
+const endings: Record<Way, ExportStatus> = {
+  read: 'complete',
+  readAll: 'complete',
+  leave: 'client_gone',
+  leaveEarly: 'client_gone',
+  stall: 'client_stalled',
+  strike: 'complete'
+}
+
+interface Plan {
+  id: string
+  way: Way
+  underWayAtClose: boolean
+  trailers: boolean
+  keepAlive: boolean
+  limit: number
+  /** After these the client does what its way says. */
+  bytes: number
+  turns: number
+  terminate: boolean
+}
+
+function plan(round: number, number: number): Plan {
+  const last = number >= downloadsPerRound - underWayAtClose
+  return {
+    id: `${round}-${number}`,
+    way: last && random() < 0.7 ? 'readAll' : (ways[upTo(ways.length)] as Way),
+    underWayAtClose: last,
+    trailers: random() < 0.5,
+    keepAlive: random() < 0.5,
+    limit: upTo(4_000),
+    bytes: upTo(500_000),
+    turns: upTo(60),
+    terminate: random() < 0.7
+  }
+}
+
+/** The server in its own process, and what it has said: which exports it has begun, and every receipt. */
+class Server extends EventEmitter {
+  readonly begun = new Set<string>()
+  readonly receipts = new Map<string, Receipt[]>()
+  readonly process: ChildProcess
+
+  constructor(databaseUrl: string) {
+    super()
+    this.process = fork(new URL('./soak-server.ts', import.meta.url), [databaseUrl])
+    this.process.on('message', (message: Message) => {
+      if ('begun' in message) this.begun.add(message.begun)
+      else if ('receipt' in message) this.#keep(message.receipt)
+      else this.emit('answer', message.answer)
+    })
+  }
+
+  async ask<Answer>(command: Command): Promise<Answer> {
+    this.process.send(command)
+    return (await once(this, 'answer'))[0]
+  }
+
+  #keep(receipt: Receipt): void {
+    this.receipts.set(receipt.id, [...(this.receipts.get(receipt.id) ?? []), receipt])
+    this.emit(`receipt ${receipt.id}`)
+  }
+}
+
+t.setTimeout(240_000)
+const databaseUrl = await startDatabase(t)
+const database = await connect(t, databaseUrl)
+// `complete` means that the last byte has been handed to the operating system, which can keep tens of megabytes for a
+// client that does not read. The whole report is larger than that and what such a client reads together, so that one
+// which leaves or stalls can have no `complete`; one which reads to the end takes a small `limit`.
+const big = 'SELECT a.* FROM public.cargoes a, generate_series(1, 30) ORDER BY a.id'
+await database.query(`CREATE SCHEMA big; CREATE VIEW big.cargoes AS ${big}`)
+await database.query('ALTER ROLE postgres SET search_path = big, public')
+const server = new Server(databaseUrl)
+t.teardown(() => server.process.kill())
+const wholeReport = await readWholeReport()
+
+async function readWholeReport(): Promise<Buffer> {
+  const response = await fetch(`${await server.ask('open')}/reports/cargoes.csv`)
+  const report = Buffer.from(await response.arrayBuffer())
+  await server.ask('close')
+  return report
+}
+
+const striker = new pg.Pool({ connectionString: databaseUrl })
+t.teardown(() => striker.end())
+let strikes = 0
+
+/** Has the database end some download that runs. A cancelled query is one only while the server makes rows. */
+async function strike(terminate: boolean): Promise<void> {
+  const { rowCount } = await striker.query(
+    `SELECT ${terminate ? 'pg_terminate_backend' : 'pg_cancel_backend'}(pid) FROM (
+       SELECT pid FROM pg_stat_activity
+       WHERE application_name = 'fastify-csv-export' AND state = 'active' AND query LIKE 'SELECT number%'
+       ORDER BY random() LIMIT 1
+     ) AS victim`
+  )
+  strikes += rowCount as number
+}
+
+interface Round {
+  origin: string
+  agent: Agent
+  /** Told each part that a client has got. */
+  onPart?: (part: Buffer) => void
+}
+
+async function carryOut(plan: Plan, { origin, agent, onPart }: Round): Promise<Download> {
+  const { id, way, trailers, keepAlive, limit, bytes, turns, terminate } = plan
+  const query = { read: `?limit=${limit}`, strike: '?limit=10000' }[way as string] ?? ''
+  let stricken: Promise<void> | undefined
+  const download = new Download({
+    id,
+    url: `${origin}/reports/cargoes.csv${query}`,
+    trailers,
+    agent: keepAlive ? agent : undefined,
+    expected: wholeReport,
+    onPart: (download, part) => {
+      onPart?.(part)
+      if (download.status !== 200 || download.bytes < bytes) return
+      if (way === 'leave') download.leave()
+      if (way === 'stall' && !server.receipts.has(id)) download.stopReading()
+      if (way === 'strike') stricken ??= strike(terminate)
+    }
+  })
+  // A client that does not read does not hear of the end either.
+  if (way === 'stall') server.once(`receipt ${id}`, () => download.readOn())
+  if (way === 'leaveEarly') {
+    for (let passed = 0; passed < turns; passed++) await turn()
+    download.leave()
+  }
+  await download.over
+  await stricken
+  return download
+}
+
+function* faults(plan: Plan, download: Download): Generator<string> {
+  const { bytes, records, whole, status } = download
+  // A connection that is reset before the request has been read never becomes an export.
+  if (!server.begun.has(plan.id) && plan.way === 'leaveEarly' && status === undefined) return
+  const [receipt, ...more] = server.receipts.get(plan.id) ?? []
+  if (receipt === undefined) return yield 'no receipt'
+  if (more.length > 0) yield `${more.length + 1} receipts`
+  if (!download.right) yield 'a wrong byte'
+
+  const possible = [endings[plan.way], 'source_failed', ...(plan.underWayAtClose ? ['server_closing'] : [])]
+  if (!possible.includes(receipt.status)) yield 'an ending that its way does not lead to'
+  if (status === 200 && download.headers['export-id'] !== plan.id) yield 'a wrong Export-Id'
+  if ((receipt.status === 'complete') !== (whole && status === 200)) yield 'client and receipt disagree'
+  const written = createHash('sha256').update(wholeReport.subarray(0, receipt.bytes)).digest('hex')
+  if (receipt.sha256 !== written) yield 'a digest of other bytes'
+  if (receipt.status !== 'complete') {
+    if (status === 200 && receipt.bytes < bytes) yield `the client has ${bytes} bytes`
+    return
+  }
+  if (receipt.rows !== records - 1) yield `the client has ${records - 1} rows`
+  if (receipt.bytes !== bytes) yield `the client has ${bytes} bytes`
+  if (receipt.sha256 !== download.sha256.toString('hex')) yield 'the client has another digest'
+  const { 'export-rows': rowsTrailer, 'repr-digest': digestTrailer } = download.trailers
+  if (rowsTrailer !== (plan.trailers ? String(records - 1) : undefined)) yield `Export-Rows: ${rowsTrailer}`
+  const digest = `sha-256=:${download.sha256.toString('base64')}:`
+  if (digestTrailer !== (plan.trailers ? digest : undefined)) yield `Repr-Digest: ${digestTrailer}`
+}
+
+const counts: Partial<Record<ExportStatus, number>> = {}
+let heldAtFirst: Held
+
+for (let round = 1; round <= rounds; round++) {
+  t.test(`round ${round} (SOAK_SEED=${seed})`, async (t) => {
+    await soak(t, round)
+    // The first round has compiled and cached what the others use too.
+    if (round === 1) heldAtFirst = await server.ask('held')
+  })
+}
+
+t.test('nothing is left behind', async (t) => {
+  const held: Held = await server.ask('held')
+  const mebibytes = (held.heap + held.external - heldAtFirst.heap - heldAtFirst.external) / 2 ** 20
+  t.comment(counts, `strikes: ${strikes}`, `memory: ${mebibytes.toFixed(2)} MiB more`)
+  t.ok(mebibytes < heapBound, `${mebibytes} MiB`)
+  t.strictSame(held.listeners, heldAtFirst.listeners)
+  t.strictSame(held.resources, heldAtFirst.resources)
+  t.strictSame(held.warnings, [])
+  t.ok((counts.source_failed as number) <= strikes, 'no source failed by itself')
+  for (const status of ['complete', 'client_gone', 'client_stalled', 'source_failed', 'server_closing']) {
+    t.ok(counts[status as ExportStatus], `some ended ${status}`)
+  }
+  const ended = once(server.process, 'exit')
+  server.process.disconnect()
+  t.strictSame(await ended, [0, null], 'nothing keeps the process alive')
+})
+
+async function soak(t: Test, number: number): Promise<void> {
+  server.begun.clear()
+  server.receipts.clear()
+  const origin: string = await server.ask('open')
+  const { listeners } = await server.ask<{ listeners: object }>('idle')
+  const agent = new Agent({ keepAlive: true })
+  const plans = Array.from({ length: downloadsPerRound }, (_, index) => plan(number, index))
+  const downloads = new Map<Plan, Download>()
+
+  const ordinary = plans.filter(({ underWayAtClose }) => !underWayAtClose).values()
+  const worker = async (): Promise<void> => {
+    for (const plan of ordinary) downloads.set(plan, await carryOut(plan, { origin, agent }))
+  }
+  await Promise.all(Array.from({ length: atATime }, worker))
+  await until(() => server.receipts.size === server.begun.size)
+  await untilNoneBusy(database)
+  t.strictSame(await server.ask('idle'), { waiting: 0, listeners }, 'nobody waits, nobody listens any more')
+  // Portals end with their transaction, and a session that is idle has none.
+  t.equal(await busyConnections(database), 0, 'no connection is busy or in a transaction')
+
+  let left = upTo(4_000_000)
+  const onPart = (part: Buffer): void => {
+    left -= part.length
+  }
+  const last = plans.filter(({ underWayAtClose }) => underWayAtClose)
+  const running = last.map(async (plan) =>
+    downloads.set(plan, await carryOut(plan, { origin, agent, onPart }))
+  )
+  const begun = ({ id, way }: Plan): boolean => server.begun.has(id) || way === 'leaveEarly'
+  await until(() => left <= 0 && last.every(begun))
+  t.strictSame(await server.ask('close'), { connections: 0 }, 'the pool is empty')
+  await Promise.all(running)
+  agent.destroy()
+  await untilNoneConnected()
+
+  const found = [...downloads].flatMap(([plan, download]) =>
+    [...faults(plan, download)].map((fault) => {
+      const { status, bytes } = download
+      return { fault, plan, status, bytes, receipts: server.receipts.get(plan.id) }
+    })
+  )
+  t.strictSame(found, [], 'every receipt says what its client saw')
+  t.equal(downloads.size, downloadsPerRound)
+  for (const receipts of server.receipts.values()) {
+    for (const { status } of receipts) counts[status] = (counts[status] ?? 0) + 1
+  }
+}
+
+async function untilNoneConnected(): Promise<void> {
+  const text = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'fastify-csv-export'"
+  while (((await database.query(text)).rowCount as number) > 0);
+}
