@@ -6,7 +6,7 @@ import { breakConnection } from './connection.ts'
 import { deliver, type ExportProgress, publishProgress, publishStart, type Recipients } from './delivery.ts'
 import type { Encoder } from './encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
-import { addTrailers, exportIdHeader, prepareErrorReply } from './headers.ts'
+import { addTrailers, exportIdHeader, prepareErrorReply, separateTrailerNames } from './headers.ts'
 import { Pump, type PumpOptions } from './pump.ts'
 import { errorCodeOf, type Receipt, statusOf } from './receipts.ts'
 import type { Breakable, RunningExports } from './running.ts'
@@ -47,7 +47,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     running: RunningExports
   ) {
     super()
-    running.add(this, options.key, reply)
+    running.add(this, options.key)
     this.#reply = reply
     const { raw } = reply
     // Kept, as an Http2ServerResponse loses it when it closes.
@@ -83,12 +83,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (request.raw.httpVersion === '1.0' && !this.#http2Stream) {
       ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
     }
+    separateTrailerNames(raw)
     this.#destination = destination
-    const { heartbeat, chunkSize, ...limits } = this.#options
     this.#pump = new Pump(this.#source, this.#encoder, destination as unknown as Writable, {
-      ...limits,
-      heartbeat,
-      chunkSize,
+      ...this.#options,
       hash: this.#hash,
       onCommit: () => this.#sendHead(),
       onWrite: () => publishProgress(this.#progress)

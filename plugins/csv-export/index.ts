@@ -112,9 +112,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
       if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
+      const key = defaults.concurrencyKey?.(request)
+      running.admit(reply, key)
       const id = defaults.genExportId(request)
       const { encoder, settings } = prepare(id)
-      const key = defaults.concurrencyKey?.(request)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key }, running)
       bodies.set(reply, body)
