@@ -1,7 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import * as errors from '../plugins/csv-export/errors.ts'
-import { csvOptionNames, pluginOptionNames, streamOptionNames, streamTextOptionNames } from '../plugins/csv-export/options.ts'
+import {
+  csvOptionNames,
+  pluginOptionNames,
+  streamOptionNames,
+  streamTextOptionNames
+} from '../plugins/csv-export/options.ts'
 
 const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
 

@@ -69,6 +69,9 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
     raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
+    if (reply.request.routeOptions.handlerTimeout) {
+      reply.request.signal.addEventListener('abort', this.#onHandlerTimeout)
+    }
     if (this.#clientGone()) this.#onReplyEnd()
   }
 
@@ -136,6 +139,18 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.destroy(error)
   }
 
+  /** Ahead of Fastify, which then closes the connection in a way that HTTP/1.0 takes for the end, or replies itself. */
+  readonly #onHandlerTimeout = (): void => {
+    const { reason } = this.#reply.request.signal
+    if (reason?.code !== 'FST_ERR_HANDLER_TIMEOUT') return
+    if (this.#reply.raw.headersSent) {
+      this.fail(reason)
+    } else {
+      prepareErrorReply(this.#reply, reason)
+      this.#end(reason)
+    }
+  }
+
   readonly #onReplyEnd = (): void => {
     const { raw } = this.#reply
     if (!raw.writableEnded) this.#end(new CSV_EXPORT_CLIENT_GONE())
@@ -149,7 +164,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #end(reason?: Error): void {
     if (this.#ended) return
     this.#ended = true
-    this.#reply.raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
+    const { raw, request } = this.#reply
+    raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
+    if (request.routeOptions.handlerTimeout) {
+      request.signal.removeEventListener('abort', this.#onHandlerTimeout)
+    }
     const started = this.#pump !== undefined
     this.#pump?.stop()
     if (!this.#allWritten) {
@@ -159,7 +178,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#finish()
     if (started || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
-      const error = this.#reply.raw.headersSent ? reason : undefined
+      const error = raw.headersSent ? reason : undefined
       this.#running.track(deliver(this.#receipt(reason), error, this.#reply, this.#options))
     }
     this.#running.remove(this)

@@ -88,6 +88,7 @@ const statuses: Record<string, ExportStatus> = {
   CSV_EXPORT_MAX_DURATION: 'limit_reached',
   CSV_EXPORT_MAX_ROWS: 'limit_reached',
   CSV_EXPORT_MAX_BYTES: 'limit_reached',
+  FST_ERR_HANDLER_TIMEOUT: 'limit_reached',
   CSV_EXPORT_SERVER_CLOSING: 'server_closing'
 }
 

@@ -223,6 +223,33 @@ t.test('maxDuration', async (t) => {
   t.match(await receipt, { status: 'limit_reached', errorCode: 'CSV_EXPORT_MAX_DURATION' })
 })
 
+t.test("Fastify's own handlerTimeout", async (t) => {
+  const receipts: Receipt[] = []
+  const { url } = await serve(
+    t,
+    (app) => {
+      app.get('/late', { handlerTimeout: 50 }, (_request, reply) =>
+        reply.csv(async function* () {
+          yield { a: 1 }
+          await never
+        })
+      )
+      app.get('/early', { handlerTimeout: 50 }, (_request, reply) => reply.csv(() => never))
+    },
+    { defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+  )
+  t.equal((await curl('--http1.0', `${url}/late`)).code, 56)
+  const early = await fetch(`${url}/early`)
+  t.equal(early.status, 503)
+  t.notOk(early.headers.get('content-disposition'))
+  await early.text()
+  const timeout = { status: 'limit_reached', errorCode: 'FST_ERR_HANDLER_TIMEOUT' }
+  t.match(receipts, [
+    { ...timeout, rows: 1 },
+    { ...timeout, rows: 0 }
+  ])
+})
+
 t.test('maxRows', async (t) => {
   const { receipt, onReceipt } = receiptOf()
   const rows = (count: number, pause = false) =>
