@@ -12,6 +12,13 @@ export const CSV_EXPORT_INVALID_ROWS = createError(
   TypeError
 )
 
+export const CSV_EXPORT_INVALID_BATCH = createError(
+  'CSV_EXPORT_INVALID_BATCH',
+  'batch %s is %s: with "batches: true", yield arrays of rows',
+  500,
+  TypeError
+)
+
 export const CSV_EXPORT_INVALID_ROW = createError('CSV_EXPORT_INVALID_ROW', 'row %s: %s', 500, TypeError)
 
 export const CSV_EXPORT_INVALID_CHUNK = createError(

@@ -35,13 +35,17 @@ declare module 'fastify' {
      *
      * @param rows an iterable or async iterable of objects or of arrays, or a function that opens one; the function
      * is called only when the body is wanted, with a `signal` that fires when the client is gone or the export failed
-     * @param options see {@link CsvOptions}; what is left out is taken from the plugin's own options
+     * @param options see {@link CsvOptions}; with `batches: true`, rows come in arrays of them; what is left out is taken from the plugin's own options
      * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
      * @example
      * app.get('/users.csv', (request, reply) =>
      *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
      * )
      */
+    csv<Row extends AnyRow>(
+      rows: SourceInput<readonly Row[]>,
+      options: NoInfer<CsvOptions<Row>> & { batches: true }
+    ): this
     csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: NoInfer<CsvOptions<Row>>): this
 
     /**
@@ -88,7 +92,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return stream(this, 'streamText', chunks, (id) => {
       checkStreamTextOptions(options)
       // A chunk is sent when it is yielded, and is no row.
-      const settings = { ...defaults, ...defined(options), chunkSize: 0, maxRows: 0 }
+      const settings = { ...defaults, ...defined(options), chunkSize: 0, batches: false, maxRows: 0 }
       setStreamHeaders(this, id, options.type ?? 'text/plain; charset=utf-8')
       return { encoder: new ChunkEncoder(), settings }
     })

@@ -67,6 +67,8 @@ export interface CsvOptions<Row = any> extends StreamOptions {
    * @default 32768
    */
   chunkSize?: number
+  /** Whether `rows` gives arrays of rows, as database drivers fetch them. @default false */
+  batches?: boolean
   /** Most rows; 0 is no limit. Over it: `limit_reached`, CSV_EXPORT_MAX_ROWS. @default 0 */
   maxRows?: number
   /**
@@ -135,7 +137,10 @@ export interface StreamTextOptions extends StreamOptions {
   heartbeat?: Heartbeat
 }
 
-type Dialect = Omit<CsvOptions, keyof StreamOptions | 'filename' | 'chunkSize' | 'maxRows' | 'endMark'>
+type Dialect = Omit<
+  CsvOptions,
+  keyof StreamOptions | 'filename' | 'chunkSize' | 'batches' | 'maxRows' | 'endMark'
+>
 
 /** What a Node timer can wait: above it, it would fire at once. */
 const maxTimerDelay = 2 ** 31 - 1
@@ -229,6 +234,7 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
   ...streamRules,
   filename: string,
   chunkSize: count,
+  batches: boolean,
   maxRows: count,
   endMark: {
     accepts: (value) => isString(value) && value !== '',
@@ -269,6 +275,7 @@ const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
 export const pluginDefaults = {
   filename: 'export.csv',
   chunkSize: 32_768,
+  batches: false,
   commitAfter: 10_000,
   sourceTimeout: 300_000,
   stallTimeout: 120_000,

@@ -23,6 +23,8 @@ export interface Heartbeat {
 export interface PumpOptions {
   /** Text is joined up to this many characters; 0 writes each item's text by itself. */
   chunkSize: number
+  /** Whether the source gives arrays of items. */
+  batches: boolean
   heartbeat?: Heartbeat | undefined
   /** Milliseconds after which `onCommit` is called and what can be known without a row is written. */
   commitAfter: number
@@ -132,9 +134,9 @@ export class Pump<T> {
   }
 
   async #copy(signal: AbortSignal): Promise<void> {
-    const { chunkSize, maxRows } = this.#options
+    const { batches, chunkSize, maxRows } = this.#options
     this.#sourceDeadline.start()
-    await this.#source.open(signal)
+    await this.#source.open(signal, batches)
     this.#sourceDeadline.stop()
     while (!this.#stopped) {
       let step = this.#source.next()
