@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,17 +17,17 @@ export function nginxIsInstalled(): boolean {
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
+/** Ports that nothing listens on; none of them twice. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
+  await Promise.all(servers.map((server) => once(server, 'listening')))
+  const ports = servers.map((server) => (server.address() as AddressInfo).port)
+  await Promise.all(servers.map((server) => once(server.close(), 'close')))
+  return ports
 }
 
 /** What the image's own nginx.conf is around conf.d, in a folder of the test's. */
-function mainConfiguration(folder: string, upstream: string): string {
+function mainConfiguration(folder: string, http: string): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((name) => `${name}_temp_path ${folder}/${name};`)
     .join('\n')
@@ -39,39 +39,52 @@ error_log stderr error;
 events {}
 http {
   ${temporary}
-  upstream app { server ${upstream}; keepalive 32; }
-  include ${folder}/conf.d/nginx.conf;
+  ${http}
 }
 `
 }
 
 /** nginx with the compose file's configuration, in front of the app; only addresses and the log's place differ. */
 export async function startNginx(t: Test, appUrl: string): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
-  const port = await freePort()
+  const [port] = (await freePorts(1)) as [number]
   const server = readFileSync(configuration, 'utf8')
     .replace('listen 80;', `listen 127.0.0.1:${port};`)
-    .replace('/dev/stdout', `${folder}/access.log`)
-  mkdirSync(join(folder, 'conf.d'))
-  writeFileSync(join(folder, 'conf.d/nginx.conf'), server)
-  writeFileSync(join(folder, 'nginx.conf'), mainConfiguration(folder, new URL(appUrl).host))
+    .replace('access_log /dev/stdout export;', 'access_log off;')
+  const upstream = `upstream app { server ${new URL(appUrl).host}; keepalive 32; }`
+  const stop = await runNginx(`${upstream}\n${server}`, port, (text) => t.comment(`nginx: ${text}`))
+  t.teardown(stop)
+  return `http://127.0.0.1:${port}`
+}
 
+/**
+ * Runs nginx until the returned function is called.
+ *
+ * @param http what its http context holds
+ * @param port one of those that it listens on
+ */
+export async function runNginx(
+  http: string,
+  port: number,
+  onMessage: (text: string) => void
+): Promise<() => Promise<void>> {
+  const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
+  const file = join(folder, 'nginx.conf')
+  writeFileSync(file, mainConfiguration(folder, http))
   // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
-  const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', join(folder, 'nginx.conf')], {
+  const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', file], {
     stdio: ['ignore', 'ignore', 'pipe']
   })
-  nginx.stderr.on('data', (text) => t.comment(`nginx: ${text}`))
+  nginx.stderr.on('data', (text) => onMessage(String(text)))
   const kill = () => nginx.kill('SIGTERM')
   process.once('exit', kill)
   const exit = once(nginx, 'exit')
-  t.teardown(async () => {
+  await accepting(port, () => nginx.exitCode === null)
+  return async () => {
     process.off('exit', kill)
     kill()
     await exit
     rmSync(folder, { recursive: true })
-  })
-  await accepting(port, () => nginx.exitCode === null)
-  return `http://127.0.0.1:${port}`
+  }
 }
 
 /** nginx does not say when it listens. */

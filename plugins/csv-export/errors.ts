@@ -48,6 +48,12 @@ export const CSV_EXPORT_REPLY_SENT = createError(
   500
 )
 
+export const CSV_EXPORT_RANGE = createError(
+  'CSV_EXPORT_RANGE',
+  'an export is made anew for each request, so there is no rest of one to ask for: ask without "Range: %s"',
+  412
+)
+
 /** The reason of a source's `signal` when the client left before the end. */
 export const CSV_EXPORT_CLIENT_GONE = createError(
   'CSV_EXPORT_CLIENT_GONE',

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { StreamedBody } from './body.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
-import { CSV_EXPORT_REPLY_SENT } from './errors.ts'
+import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { setStreamHeaders } from './headers.ts'
 import {
   type AnyRow,
@@ -116,6 +116,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
       if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
+      const { range } = request.headers
+      // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).
+      if (range !== undefined && !/^bytes=0+-/.test(range)) throw new CSV_EXPORT_RANGE(range)
       const key = defaults.concurrencyKey?.(request)
       running.admit(reply, key)
       const id = defaults.genExportId(request)
