@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { StreamedBody } from './body.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_REPLY_SENT } from './errors.ts'
+import { withExcel } from './excel.ts'
 import { setStreamHeaders } from './headers.ts'
 import {
   type AnyRow,
@@ -12,8 +13,7 @@ import {
   checkCsvOptions,
   checkStreamTextOptions,
   defined,
-  type StreamTextOptions,
-  toStringifyOptions
+  type StreamTextOptions
 } from './options.ts'
 import type { PumpOptions } from './pump.ts'
 import { Source, type SourceContext, type SourceInput } from './source.ts'
@@ -62,9 +62,9 @@ async function csvExport(app: FastifyInstance, defaults: CsvOptions): Promise<vo
   ) {
     return stream(this, 'csv', rows, () => {
       checkCsvOptions(options)
-      const settings = { ...base, ...defined(options) }
+      const settings = withExcel(base, defined(options))
       const header = settings.header === false ? 'absent' : 'present'
-      const encoder = new CsvEncoder(toStringifyOptions(settings), settings.cast === undefined)
+      const encoder = new CsvEncoder(settings)
       setStreamHeaders(this, `text/csv; charset=utf-8; header=${header}`, settings.filename)
       return { encoder, pumpOptions: { chunkSize: settings.chunkSize as number } }
     })

@@ -60,8 +60,17 @@ export interface CsvOptions<Row = any> {
   quotedString?: boolean
   /** Fields that contain one of these strings or match one of these patterns are quoted. @default none */
   quotedMatch?: string | RegExp | (string | RegExp)[] | false
-  /** Whether a string that a spreadsheet would run as a formula gets a `'` in front. @default false */
-  escapeFormulas?: boolean
+  /**
+   * What happens to text, in a cell or in the header, that a spreadsheet would run as a formula: it is written as it is
+   * (`keep`), gets a `'` in front (`escape`) or fails the export with CSV_EXPORT_FORMULA (`reject`). Numbers and phone
+   * numbers are no formulas: docs/csv-format.md. @default 'keep' @example 'escape'
+   */
+  formulas?: 'keep' | 'escape' | 'reject'
+  /**
+   * Stands for `bom: true`, `recordDelimiter: '\r\n'` and `formulas: 'escape'`; what is given beside it wins.
+   * @default false @example { excel: true, delimiter: ';' }
+   */
+  excel?: boolean
   /** Functions that turn a value of a type into text. @default see docs/csv-format.md */
   cast?: StringifyOptions['cast']
 }
@@ -131,7 +140,11 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
     accepts: (value) => value === false || (Array.isArray(value) ? value.every(isPattern) : isPattern(value)),
     expected: 'a string, a RegExp or an array of them'
   },
-  escapeFormulas: boolean,
+  formulas: {
+    accepts: (value) => ['keep', 'escape', 'reject'].includes(value as string),
+    expected: "'keep', 'escape' or 'reject'"
+  },
+  excel: boolean,
   cast: {
     accepts: (value) =>
       isPlainObject(value) &&
@@ -167,7 +180,8 @@ export function checkStreamTextOptions(options: unknown): asserts options is Str
 
 /** Our options as csv-stringify's, copied, as it writes into what it is given. */
 export function toStringifyOptions(options: CsvOptions): StringifyOptions {
-  const { filename, chunkSize, columns, cast, header = true, quoteRecordDelimiter = true, ...same } = options
+  const { filename, chunkSize, formulas, excel, ...ofCsvStringify } = options
+  const { columns, cast, header = true, quoteRecordDelimiter = true, ...same } = ofCsvStringify
   return {
     ...same,
     header,
@@ -180,9 +194,8 @@ export function toStringifyOptions(options: CsvOptions): StringifyOptions {
 /** Where csv-stringify's own would surprise the reader of a report; docs/csv-format.md lists each. */
 const defaultCast: StringifyOptions['cast'] = {
   boolean: String,
-  date: (value, { column }) => {
-    if (Number.isNaN(value.getTime()))
-      throw new RangeError(`column ${JSON.stringify(column)}: an invalid Date`)
+  date: (value) => {
+    if (Number.isNaN(value.getTime())) throw new RangeError('an invalid Date')
     return value.toISOString()
   },
   object: (value) =>
@@ -206,6 +219,7 @@ function isColumn(column: unknown): boolean {
   return (
     isPlainObject(column) &&
     isString(column.key) &&
+    column.key !== '' &&
     (column.header === undefined || isString(column.header)) &&
     Object.keys(column).every((name) => name === 'key' || name === 'header')
   )
