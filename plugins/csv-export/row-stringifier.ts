@@ -62,8 +62,8 @@ export class RowStringifier extends Stringifier {
       object: nothing
     }
     const cells = Array.isArray(row)
-      ? row.map((cell) => ({ row: [cell], columns: undefined }))
-      : (this.columns ?? []).map((column) => ({ row, columns: [{ ...column }] }))
+      ? Array.from(row, (cell) => ({ row: [cell], columns: undefined }))
+      : (this.columns ?? []).map(({ key }) => ({ row, columns: [key] }))
     const index = cells.findIndex(({ row, columns }) => {
       try {
         new RowStringifier({ cast, columns }).stringify(row)
@@ -102,10 +102,9 @@ export class RowStringifier extends Stringifier {
   }
 
   #unmistakable(chunk: string): string {
-    const { eof, quote, escape: escapeCharacter, quoted_empty, quoted_string } = this.options
+    const { eof, quote, escape: escapeCharacter, quoted_empty } = this.options
     const delimiter = String(this.options.record_delimiter)
-    // With these two, an unquoted field is the user's way to say null.
-    if (this.#fields !== 1 || quoted_empty === false || quoted_string) return chunk
+    if (this.#fields !== 1 || quoted_empty === false) return chunk
     const start = !eof && chunk.startsWith(delimiter) ? delimiter.length : 0
     const end = chunk.length - (eof ? delimiter.length : 0)
     if (end - start > 2) return chunk
