@@ -48,13 +48,16 @@ export interface CsvOptions<Row = any> {
   quoteRecordDelimiter?: boolean
   /** Whether the last record is ended too. @default true */
   eof?: boolean
-  /** The quote; false or '' for none. @default '"' */
+  /** The quote; false or '' for none: a field with a separator in it is then an error. @default '"' */
   quote?: string | Buffer | boolean
   /** What stands before a quote inside a quoted field. @default '"' */
   escape?: string | Buffer
   /** Whether every non-empty field is quoted. @default false */
   quoted?: boolean
-  /** Whether empty fields are quoted; overrides `quotedString` for empty strings. @default undefined */
+  /**
+   * Whether empty fields are quoted; overrides `quotedString` for empty strings. Left out, only a field that would make a
+   * blank line is. @default undefined
+   */
   quotedEmpty?: boolean
   /** Whether every string is quoted. @default false */
   quotedString?: boolean
@@ -198,10 +201,24 @@ const defaultCast: StringifyOptions['cast'] = {
     if (Number.isNaN(value.getTime())) throw new RangeError('an invalid Date')
     return value.toISOString()
   },
-  object: (value) =>
-    value instanceof Uint8Array
-      ? Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')
-      : JSON.stringify(value)
+  object: (value) => {
+    if (value instanceof Uint8Array) {
+      return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')
+    }
+    const text = JSON.stringify(value)
+    if (text === '{}' && !isEmptyByIntent(value)) {
+      throw new TypeError(
+        `JSON can hold nothing of a ${value.constructor?.name}: await it, or give "cast.object"`
+      )
+    }
+    return text
+  }
+}
+
+/** Unlike a Map, a Promise or whatever else keeps its contents where JSON.stringify does not look. */
+function isEmptyByIntent(value: Record<string, unknown>): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null || typeof value.toJSON === 'function'
 }
 
 function check(options: unknown, rules: Record<string, Rule>): void {

@@ -81,6 +81,8 @@ t.test('what cannot be written says row and column', async (t) => {
     circular,
     'a bigint in JSON': { x: 1n },
     'an invalid Date': new Date(Number.NaN),
+    'a Map': new Map([[1, 2]]),
+    'a Promise': Promise.resolve(1),
     'a symbol': Symbol('x'),
     'a function': () => 1,
     'what throws': { toJSON: () => (undefined as any).property }
@@ -128,6 +130,15 @@ t.test('what cannot be written says row and column', async (t) => {
   }
   fails([], /^header: column "a": no such currency$/, { columns: ['a'], cast: { string: thrown } })
   fails([good], /^header: column "a": no such currency$/, { columns: ['a'], cast: { string: thrown } })
+})
+
+t.test('an empty object is {}', async (t) => {
+  const nothing = new (class {
+    toJSON() {
+      return {}
+    }
+  })()
+  t.equal(encode([{ a: {}, b: Object.create(null), c: nothing }], { header: false }), '{},{},{}\n')
 })
 
 t.test('without a quote, what only a quote could hold is an error', async (t) => {
