@@ -14,12 +14,14 @@ export interface AppOptions {
   logger?: FastifyServerOptions['logger']
   /** Connection string of a prepared database. Without one there are no reports and no imports. */
   databaseUrl?: string
+  /** Milliseconds that running downloads get to finish when the server closes. @default 5000 */
+  closeGrace?: number | undefined
 }
 
 /** The sample server, ready to listen or to inject into. */
 export async function buildApp(options: AppOptions = {}): Promise<FastifyInstance> {
   const app = Fastify({ logger: options.logger ?? false, forceCloseConnections: true, ...validation })
-  await app.register(csvExport)
+  await app.register(csvExport, { closeGrace: options.closeGrace })
   await app.register(index)
   await app.register(downloads)
   await app.register(streamed)

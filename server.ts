@@ -12,7 +12,8 @@ let closing = false
 let embedded: EmbeddedPostgres | undefined
 
 // Before the database starts, so that a signal while it is being filled stops it too.
-closeWithGrace(async ({ err }) => {
+// Its own patience, in milliseconds, is more than that of the downloads and of the database together.
+closeWithGrace({ delay: 30_000 }, async ({ err }) => {
   closing = true
   if (err) console.error(err)
   await app?.close()

@@ -45,9 +45,6 @@ const noQuery = { type: 'object', additionalProperties: false, properties: {} }
 
 export default async function commandRoutes(app: FastifyInstance, options: CommandsOptions): Promise<void> {
   const commands = new Map(Object.entries(options.commands ?? sampleCommands))
-  const closing = new AbortController()
-  // A child outlives its parent: none may be left when the server closes.
-  app.addHook('preClose', async () => closing.abort())
 
   app.get('/commands', { schema: { querystring: noQuery } }, () =>
     Array.from(commands, ([name, { description, file, args }]) => ({
@@ -64,7 +61,7 @@ export default async function commandRoutes(app: FastifyInstance, options: Comma
     (request, reply) => {
       const command = commands.get(request.params.name)
       if (command === undefined) throw new UNKNOWN_COMMAND(JSON.stringify(request.params.name))
-      return reply.streamText(({ signal }) => run(command, AbortSignal.any([signal, closing.signal])))
+      return reply.streamText(({ signal }) => run(command, signal))
     }
   )
 }

@@ -19,34 +19,24 @@ const querySchema = {
 }
 
 export default async function streamed(app: FastifyInstance): Promise<void> {
-  const closing = new AbortController()
-  // An endless reply would keep the server from ever closing.
-  app.addHook('preClose', async () => closing.abort())
-
   app.get<{ Querystring: StreamedQuery }>(
     '/streamed',
     { schema: { querystring: querySchema } },
     (request, reply) => {
       const { sleep, lines, heartbeat } = request.query
-      return reply.streamText(({ signal }) => elapsedTimes(sleep * 1000, lines, signal, closing.signal), {
-        heartbeat: { every: heartbeat * 1000, text: '[waiting]\n' }
+      return reply.streamText(({ signal }) => elapsedTimes(sleep * 1000, lines, signal), {
+        heartbeat: { every: heartbeat * 1000, text: '[waiting]\n' },
+        // The client itself says how long it wants to wait.
+        sourceTimeout: 0
       })
     }
   )
 }
 
-async function* elapsedTimes(
-  sleep: number,
-  lines: number,
-  clientGone: AbortSignal,
-  closing: AbortSignal
-): AsyncGenerator<string> {
+async function* elapsedTimes(sleep: number, lines: number, signal: AbortSignal): AsyncGenerator<string> {
   const start = performance.now()
-  const signal = AbortSignal.any([clientGone, closing])
   for (let line = 1; lines === 0 || line <= lines; line++) {
-    await wait(sleep, undefined, { signal }).catch(() => {})
-    if (signal.aborted) break
+    await wait(sleep, undefined, { signal })
     yield `line ${line} after ${((performance.now() - start) / 1000).toFixed(3)} s\n`
   }
-  if (closing.aborted) yield '[the server is closing]\n'
 }

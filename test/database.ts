@@ -28,7 +28,7 @@ export async function startDatabase(t: Test, { rows = 20_000 } = {}): Promise<st
 /** The sample server on a real socket. */
 export async function serveApp(t: Test, databaseUrl: string): Promise<TestServer> {
   const log = new Log()
-  const app = await buildApp({ databaseUrl, logger: { stream: log.stream } })
+  const app = await buildApp({ databaseUrl, closeGrace: 0, logger: { stream: log.stream } })
   await app.listen({ host: '127.0.0.1', port: 0 })
   t.teardown(() => app.close())
   return { app, url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, log }

@@ -5,11 +5,11 @@ import { Writable } from 'node:stream'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { type AppOptions, buildApp } from '../app.ts'
-import csvExport, { type CsvOptions } from '../plugins/csv-export/index.ts'
+import csvExport, { type PluginOptions } from '../plugins/csv-export/index.ts'
 
 /** The sample app, closed when the test ends. */
 export async function build(t: Test, options: AppOptions = {}): Promise<FastifyInstance> {
-  const app = await buildApp(options)
+  const app = await buildApp({ closeGrace: 0, ...options })
   t.teardown(() => app.close())
   return app
 }
@@ -53,15 +53,14 @@ export interface TestServer {
 export async function serve(
   t: Test,
   routes: (app: FastifyInstance) => unknown,
-  { defaults, http2 = false }: { defaults?: CsvOptions; http2?: boolean } = {}
+  { defaults, http2 = false }: { defaults?: PluginOptions; http2?: boolean } = {}
 ): Promise<TestServer> {
   const log = new Log()
   const app = Fastify({
     logger: { stream: log.stream },
-    forceCloseConnections: true,
     ...(http2 ? { http2: true } : {})
   } as object) as unknown as FastifyInstance
-  await app.register(csvExport, defaults ?? {})
+  await app.register(csvExport, { closeGrace: 0, ...defaults })
   await routes(app)
   await app.listen({ host: '127.0.0.1', port: 0 })
   t.teardown(() => app.close())

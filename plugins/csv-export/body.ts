@@ -1,35 +1,74 @@
+import { createHash, type Hash } from 'node:crypto'
+import type { Http2Stream } from 'node:http2'
 import { Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { breakConnection } from './connection.ts'
+import { deliver, type ExportProgress, publishProgress, publishStart, type Recipients } from './delivery.ts'
 import type { Encoder } from './encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
-import { removeDownloadHeaders } from './headers.ts'
+import { addTrailers, exportIdHeader, prepareErrorReply, separateTrailerNames } from './headers.ts'
 import { Pump, type PumpOptions } from './pump.ts'
+import { errorCodeOf, type Receipt, statusOf } from './receipts.ts'
+import type { Breakable, RunningExports } from './running.ts'
 import type { Source } from './source.ts'
+
+export interface BodyOptions extends PumpOptions, Recipients {
+  id: string
+  report: string
+  digest: boolean
+  /** Whom the export is counted for. */
+  key: string | undefined
+}
 
 /**
  * The payload given to `reply.send()`. Fastify runs its onSend hooks on it as on any stream and then calls `pipe()`,
  * where our own pump takes over and writes into `reply.raw`. A reply ends in `#end()` and nowhere else.
  */
-export class StreamedBody<T> extends Readable {
+export class StreamedBody<T> extends Readable implements Breakable {
   readonly #reply: FastifyReply
+  readonly #http2Stream: Pick<Http2Stream, 'destroyed' | 'writableFinished'> | undefined
   readonly #source: Source<T>
   readonly #encoder: Encoder<T>
-  readonly #options: PumpOptions
+  readonly #options: BodyOptions
+  readonly #running: RunningExports
+  readonly #startedAt = performance.now()
   readonly #abort = new AbortController()
+  readonly #hash: Hash | undefined
   #pump: Pump<T> | undefined
   #destination: unknown
+  #allWritten = false
   #ended = false
 
-  constructor(reply: FastifyReply, source: Source<T>, encoder: Encoder<T>, options: PumpOptions) {
+  constructor(
+    reply: FastifyReply,
+    source: Source<T>,
+    encoder: Encoder<T>,
+    options: BodyOptions,
+    running: RunningExports
+  ) {
     super()
+    running.add(this, options.key)
     this.#reply = reply
+    const { raw } = reply
+    // Kept, as an Http2ServerResponse loses it when it closes.
+    if ('stream' in raw) {
+      const stream = raw.stream as Http2Stream | undefined
+      this.#http2Stream = stream ?? { destroyed: true, writableFinished: false }
+    }
     this.#source = source
     this.#encoder = encoder
     this.#options = options
+    this.#running = running
+    const trailersAdded = addTrailers(reply, () => ({
+      'export-rows': this.#allWritten ? String(encoder.count) : undefined,
+      // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
+      'repr-digest':
+        this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sha256('base64')}:` : undefined
+    }))
+    if (options.digest || trailersAdded) this.#hash = createHash('sha256')
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
-    reply.raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
+    raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
     if (this.#clientGone()) this.#onReplyEnd()
   }
 
@@ -39,16 +78,27 @@ export class StreamedBody<T> extends Readable {
       if (end) destination.end()
       return destination
     }
+    const { request, raw } = this.#reply
+    // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
+    if (request.raw.httpVersion === '1.0' && !this.#http2Stream) {
+      ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
+    }
+    separateTrailerNames(raw)
     this.#destination = destination
-    this.#pump = new Pump(this.#source, this.#encoder, destination as unknown as Writable, this.#options)
-    this.#pump.run(this.#abort.signal).then(
-      () => {
-        if (this.#ended) return
-        this.#end()
-        if (end) destination.end()
-      },
-      (error) => this.#fail(error)
-    )
+    this.#pump = new Pump(this.#source, this.#encoder, destination as unknown as Writable, {
+      ...this.#options,
+      hash: this.#hash,
+      onCommit: () => this.#sendHead(),
+      onWrite: () => publishProgress(this.#progress)
+    })
+    publishStart(this.#progress)
+    this.#pump.run(this.#abort.signal, this.fail).then(() => {
+      if (this.#ended) return
+      this.#allWritten = true
+      // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
+      this.#finish()
+      if (end) destination.end()
+    }, this.fail)
     return destination
   }
 
@@ -59,75 +109,102 @@ export class StreamedBody<T> extends Readable {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (!this.#ended && this.#pump !== undefined && !this.#clientGone()) {
-      this.#fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+    if (!this.#allWritten) {
+      if (!this.#ended && this.#pump !== undefined && !this.#clientGone()) {
+        this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+      }
+      this.#end()
     }
-    this.#end()
     callback(error)
   }
 
-  readonly #onReplyEnd = (): void => {
+  readonly fail = (reason: unknown): void => {
     if (this.#ended) return
-    const { raw, log } = this.#reply
-    // Not writableFinished: on HTTP/2 an aborted reply says that it is.
-    if (!raw.writableEnded) {
-      log.info(this.#progress(), 'the client left before the end of the body')
-      this.#end(new CSV_EXPORT_CLIENT_GONE())
+    const error =
+      reason instanceof Error ? reason : new CSV_EXPORT_SOURCE_FAILED(String(reason), { cause: reason })
+    const { raw } = this.#reply
+    if (raw.headersSent) {
+      this.#end(error)
+      breakConnection(raw)
       return
     }
-    const error = new CSV_EXPORT_BODY_DESTROYED()
-    if (this.#pump !== undefined) log.error({ err: error, ...this.#progress() }, 'the body is not whole')
+    prepareErrorReply(this.#reply, error)
     this.#end(error)
+    // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
+    if (this.#destination !== raw) (this.#destination as Writable | undefined)?.destroy(error)
+    // Fastify makes an error reply of it, as of any stream that fails before its first byte.
+    this.destroy(error)
   }
 
-  #fail(error: unknown): void {
-    if (this.#ended) return
-    const { raw, log } = this.#reply
-    if (!raw.headersSent) {
-      removeDownloadHeaders(this.#reply)
-      this.#end(error)
-      // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
-      if (this.#destination !== raw) (this.#destination as Writable | undefined)?.destroy(error as Error)
-      // Fastify makes an error reply of it, as of any stream that fails before its first byte.
-      this.destroy(
-        error instanceof Error ? error : new CSV_EXPORT_SOURCE_FAILED(String(error), { cause: error })
-      )
-      return
-    }
-    log.error(
-      { err: error, ...this.#progress() },
-      'the source failed: the connection is broken so that the client sees it'
-    )
-    this.#end(error)
-    breakConnection(raw)
+  readonly #onReplyEnd = (): void => {
+    const { raw } = this.#reply
+    if (!raw.writableEnded) this.#end(new CSV_EXPORT_CLIENT_GONE())
+    else if (!this.#allWritten) this.#end(new CSV_EXPORT_BODY_DESTROYED())
+    // An aborted reply on HTTP/2 says 'finish' too, and its response that all is written.
+    else if ((this.#http2Stream ?? raw).writableFinished) this.#end()
+    else this.#end(new CSV_EXPORT_CLIENT_GONE())
   }
 
   /** The one way to end. With a reason, the source has more to give, or failed: it is told and let go. */
-  #end(reason?: unknown): void {
+  #end(reason?: Error): void {
     if (this.#ended) return
     this.#ended = true
     this.#reply.raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
-    const complete = this.#pump !== undefined && reason === undefined
+    const started = this.#pump !== undefined
     this.#pump?.stop()
-    if (!complete) {
+    if (!this.#allWritten) {
       this.#abort.abort(reason)
       this.#source.release()
     }
-    // Emits 'end' and 'close', for which Fastify waits.
+    this.#finish()
+    if (started || reason instanceof CSV_EXPORT_CLIENT_GONE) {
+      // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
+      const error = this.#reply.raw.headersSent ? reason : undefined
+      this.#running.track(deliver(this.#receipt(reason), error, this.#reply, this.#options))
+    }
+    this.#running.remove(this)
+  }
+
+  #finish(): void {
     this.push(null)
     super.resume()
   }
 
-  #progress(): { rows: number; bytes: number } {
-    return { rows: this.#pump?.rows ?? 0, bytes: this.#pump?.bytes ?? 0 }
+  #sendHead(): void {
+    const { raw } = this.#reply
+    // Not before Fastify has handed the headers over, for which a hook may still make it wait.
+    if (!raw.headersSent && raw.hasHeader(exportIdHeader)) raw.flushHeaders()
   }
 
+  #receipt(reason: Error | undefined): Receipt {
+    const milliseconds = (at: number) => Math.round((at - this.#startedAt) * 1000) / 1000
+    const { firstByteAt } = this.#pump ?? {}
+    return {
+      ...this.#progress(),
+      status: statusOf(reason),
+      startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString(),
+      firstByteAfter: firstByteAt === undefined ? null : milliseconds(firstByteAt),
+      duration: milliseconds(performance.now()),
+      errorCode: errorCodeOf(reason),
+      sha256: this.#hash === undefined ? null : this.#sha256('hex')
+    }
+  }
+
+  #sha256(encoding: 'hex' | 'base64'): string {
+    // A copy, as a hash gives its digest only once.
+    return (this.#hash as Hash).copy().digest(encoding)
+  }
+
+  readonly #progress = (): ExportProgress => ({
+    id: this.#options.id,
+    requestId: this.#reply.request.id,
+    report: this.#options.report,
+    rows: this.#encoder.count,
+    bytes: this.#pump?.bytes ?? 0
+  })
+
   #clientGone(): boolean {
-    const { raw } = this.#reply
-    // An Http2ServerResponse has no `destroyed`, and loses its stream when that is closed.
-    return 'stream' in raw
-      ? (raw.stream as { destroyed: boolean } | undefined)?.destroyed !== false
-      : raw.destroyed
+    return (this.#http2Stream ?? this.#reply.raw).destroyed
   }
 
   #bodyWanted(): boolean {

@@ -12,6 +12,10 @@ export interface Encoder<T> {
   readonly count: number
   /** The text of one item. Throws an error that says its number. */
   encode(item: T): string | Uint8Array
+  /** Cells so far, header cells among them, that `formulas: 'escape'` put a `'` in front of. */
+  readonly escapedCells: number
+  /** What stands before the first item and is known without it; '' after the first. May be left uncalled. */
+  begin(): string
   /** What remains to be written after the last item. */
   end(): string
 }
@@ -23,7 +27,10 @@ export class CsvEncoder implements Encoder<unknown> {
   readonly #stringifier: RowStringifier
   readonly #unquotable: readonly string[]
   readonly #plainRowsWanted: boolean
+  readonly #endMark: string | undefined
   #plainRows: PlainRows | undefined
+  #firstRowLength = 1
+  #ending = false
 
   /** @param plainRowsWanted whether rows that need nothing but quoting may bypass csv-stringify: only with our own casts */
   constructor(settings: CsvOptions, plainRowsWanted = settings.cast === undefined) {
@@ -42,9 +49,9 @@ export class CsvEncoder implements Encoder<unknown> {
     this.#stringifier = new RowStringifier(options)
     this.#unquotable = this.#stringifier.unquotable
     this.#plainRowsWanted = plainRowsWanted
+    this.#endMark = settings.endMark
   }
 
-  /** Cells so far, header cells among them, that `formulas: 'escape'` put a `'` in front of. */
   get escapedCells(): number {
     return this.#formulas?.escapedCells ?? 0
   }
@@ -64,12 +71,27 @@ export class CsvEncoder implements Encoder<unknown> {
     }
   }
 
+  begin(): string {
+    return this.count === 0 ? this.#stringifier.begin() : ''
+  }
+
   end(): string {
     try {
-      return this.#stringifier.finish()
+      return this.begin() + (this.#endMark === undefined ? '' : this.#endRecord(this.#endMark))
     } catch (error) {
-      throw isOwn(error) ? error : this.#invalid(messageOf(error), error, 'header')
+      throw isOwn(error) ? error : this.#invalid(messageOf(error), error, 'end')
     }
+  }
+
+  #endRecord(mark: string): string {
+    const stringifier = this.#stringifier
+    const width = stringifier.columns?.length ?? this.#firstRowLength
+    // No row has told the columns, so there is no header to write.
+    if (stringifier.needsColumns) stringifier.options.header = false
+    this.#ending = true
+    return this.#stringifyRecord(
+      Array.from({ length: width }, (_, index) => (index === 0 ? `${mark} ${this.count}` : ''))
+    )
   }
 
   #encodePlain(row: object): string | undefined {
@@ -85,23 +107,32 @@ export class CsvEncoder implements Encoder<unknown> {
     if (this.count === 0 && Array.isArray(row) && this.#stringifier.needsColumns) {
       throw this.#invalid('an array has no column names: give "columns", or "header: false"')
     }
-    const text = this.#stringifier.stringify(row)
+    const text = this.#stringifyRecord(row)
+    if (this.count === 0 && Array.isArray(row)) this.#firstRowLength = row.length
     if (this.count === 0 && this.#plainRowsWanted) {
       this.#plainRows = PlainRows.for(this.#stringifier.options, this.#formulas)
     }
     return text
   }
 
+  #stringifyRecord(record: object): string {
+    // The header is made again with the first record, and its cells are counted again, if begin() has written it.
+    if (this.count === 0 && this.#formulas !== undefined) this.#formulas.escapedCells = 0
+    return this.#stringifier.stringify(record)
+  }
+
   /** A cast that says where it fails, as csv-stringify does not, and whose text can be written and passes the guard. */
   #checked(cast: Cast<unknown>, guarded: boolean): Cast<unknown> {
     const formulas = guarded ? this.#formulas : undefined
     return (value, context) => {
-      const where = context.header ? 'header' : `row ${this.count + 1}`
+      const where = context.header ? 'header' : this.#ending ? 'end' : `row ${this.count + 1}`
       try {
         const result = cast(value, context)
         const text = castText(result)
         if (!text) return result
-        const safe = formulas === undefined ? text : formulas.guard(text)
+        // The end mark is the server's own text, and its readers look for it as it was given.
+        const exempt = formulas === undefined || (this.#ending && !context.header)
+        const safe = exempt ? text : formulas.guard(text)
         if (safe === undefined) throw new CSV_EXPORT_FORMULA(where, this.#columnName(context.index))
         if (this.#unquotable.length > 0) checkUnquoted(safe, this.#unquotable)
         return typeof result === 'string' ? safe : { ...(result as CastReturnObject), value: safe }
@@ -162,11 +193,16 @@ function messageOf(error: unknown): string {
 /** Text chunks as they are. */
 export class ChunkEncoder implements Encoder<unknown> {
   count = 0
+  readonly escapedCells = 0
 
   encode(chunk: unknown): string | Uint8Array {
     this.count++
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) return chunk
     throw new CSV_EXPORT_INVALID_CHUNK(this.count, describe(chunk))
+  }
+
+  begin(): string {
+    return ''
   }
 
   end(): string {

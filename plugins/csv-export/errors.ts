@@ -2,7 +2,7 @@ import createError from '@fastify/error'
 
 /**
  * Every error that the plugin makes, by its `code`. Match on the code: texts may change.
- * docs/errors.md lists them for users, and a test keeps the two lists equal.
+ * The README lists them for users, and a test keeps the two lists equal.
  */
 
 export const CSV_EXPORT_INVALID_ROWS = createError(
@@ -52,6 +52,56 @@ export const CSV_EXPORT_CLIENT_GONE = createError(
   'CSV_EXPORT_CLIENT_GONE',
   'the client closed the connection before the end of the body',
   499
+)
+
+/** The client took nothing for `stallTimeout` while there was something to send. */
+export const CSV_EXPORT_CLIENT_STALLED = createError(
+  'CSV_EXPORT_CLIENT_STALLED',
+  'the client took nothing for %s ms: see "stallTimeout"',
+  408
+)
+
+/** The source gave nothing for `sourceTimeout`. */
+export const CSV_EXPORT_SOURCE_STALLED = createError(
+  'CSV_EXPORT_SOURCE_STALLED',
+  'the source gave nothing for %s ms: see "sourceTimeout"',
+  504
+)
+
+export const CSV_EXPORT_MAX_DURATION = createError(
+  'CSV_EXPORT_MAX_DURATION',
+  'the export was not done after %s ms: see "maxDuration"',
+  503
+)
+
+export const CSV_EXPORT_MAX_ROWS = createError(
+  'CSV_EXPORT_MAX_ROWS',
+  'the export has more than %s rows: ask for fewer, or see "maxRows"',
+  422
+)
+
+export const CSV_EXPORT_MAX_BYTES = createError(
+  'CSV_EXPORT_MAX_BYTES',
+  'the export has more than %s bytes: ask for fewer rows, or see "maxBytes"',
+  422
+)
+
+export const CSV_EXPORT_TOO_MANY = createError(
+  'CSV_EXPORT_TOO_MANY',
+  '%s exports are running, as many as "maxConcurrent" allows: try again later',
+  503
+)
+
+export const CSV_EXPORT_TOO_MANY_FOR_KEY = createError(
+  'CSV_EXPORT_TOO_MANY_FOR_KEY',
+  '%s exports of yours are running, as many as are allowed at a time: try again later',
+  429
+)
+
+export const CSV_EXPORT_SERVER_CLOSING = createError(
+  'CSV_EXPORT_SERVER_CLOSING',
+  'the server is closing: try again later',
+  503
 )
 
 /** What a source throws that is no Error is wrapped in this one, as its `cause`. */

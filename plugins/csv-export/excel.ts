@@ -7,7 +7,10 @@ const preset: CsvOptions = { bom: true, recordDelimiter: '\r\n', formulas: 'esca
  * The defaults given at registration overruled by the options of a call, with what `excel` stands for filled in.
  * Whatever is given beside it wins, and a call's `excel: false` takes a default's back.
  */
-export function withExcel(defaults: CsvOptions, options: CsvOptions): CsvOptions {
+export function withExcel<Defaults extends CsvOptions>(
+  defaults: Defaults,
+  options: CsvOptions
+): Defaults & CsvOptions {
   return {
     ...(defaults.excel && options.excel === undefined ? preset : undefined),
     ...defaults,

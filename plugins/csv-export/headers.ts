@@ -2,7 +2,8 @@ import { create as contentDisposition } from 'content-disposition'
 import type { FastifyReply } from 'fastify'
 
 /** Headers that describe a streamed body, each only where neither the route nor another plugin has set it. */
-export function setStreamHeaders(reply: FastifyReply, type: string, filename?: string): void {
+export function setStreamHeaders(reply: FastifyReply, id: string, type: string, filename?: string): void {
+  reply.header(exportIdHeader, id)
   // The length of a stream is not known, and a wrong one would cut it.
   reply.removeHeader('content-length')
   setDefault(reply, 'content-type', type)
@@ -14,12 +15,54 @@ export function setStreamHeaders(reply: FastifyReply, type: string, filename?: s
   setDefault(reply, 'x-accel-buffering', 'no')
 }
 
+/** The header that says an export's id. */
+export const exportIdHeader = 'export-id'
+
+/** Seconds after which a client that was refused may try again. */
+export const retryAfter = '10'
+
+export function setRetryAfter(reply: FastifyReply): void {
+  setDefault(reply, 'retry-after', retryAfter)
+}
+
+const trailerNames = ['export-rows', 'repr-digest'] as const
+
+/**
+ * Announces trailers, if the client can read them, and has them asked for when the body has been written.
+ * One that is undefined then is left out.
+ */
+export function addTrailers(
+  reply: FastifyReply,
+  values: () => Record<(typeof trailerNames)[number], string | undefined>
+): boolean {
+  const { te = '' } = reply.request.headers
+  if (reply.request.raw.httpVersion === '1.0' || !/(^|,)\s*trailers\s*(,|$)/i.test(String(te))) return false
+  for (const name of trailerNames) {
+    reply.trailer(name, (_reply, _payload, done) => {
+      const value = values()[name]
+      if (value === undefined) done(new Error(`no ${name} for this body`))
+      else done(null, value)
+    })
+  }
+  return true
+}
+
+/** Fastify puts blanks between the names: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.2 wants commas. */
+export function separateTrailerNames(raw: FastifyReply['raw']): void {
+  const names = raw.getHeader('trailer')
+  if (names !== undefined && !raw.headersSent)
+    raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
+}
+
 /** Makes a reply that was prepared as a download ready to carry an error instead. */
-export function removeDownloadHeaders(reply: FastifyReply): void {
-  for (const name of ['content-type', 'content-disposition', 'content-encoding', 'content-length']) {
+export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCode?: number }): void {
+  const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']
+  for (const name of [...described, 'trailer', 'transfer-encoding']) {
     reply.removeHeader(name)
     reply.raw.removeHeader(name)
   }
+  for (const name of trailerNames) reply.removeTrailer(name)
+  if (error.statusCode === 503) setRetryAfter(reply)
 }
 
 function setDefault(reply: FastifyReply, name: string, value: string): void {

@@ -11,11 +11,18 @@ import {
   type ColumnKey,
   type CsvOptions,
   checkCsvOptions,
+  checkPluginOptions,
   checkStreamTextOptions,
+  closeGraceOf,
   defined,
+  type PluginOptions,
+  pluginDefaults,
   type StreamTextOptions
 } from './options.ts'
-import type { PumpOptions } from './pump.ts'
+import type { Heartbeat } from './pump.ts'
+import { MemoryReceipts } from './receipts.ts'
+import { RunningExports } from './running.ts'
+import { prepareToClose } from './shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './source.ts'
 
 declare module 'fastify' {
@@ -51,63 +58,81 @@ declare module 'fastify' {
   }
 }
 
-async function csvExport(app: FastifyInstance, defaults: CsvOptions): Promise<void> {
-  checkCsvOptions(defaults)
-  const base: CsvOptions = { filename: 'export.csv', chunkSize: 32_768, ...defined(defaults) }
+async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
+  checkPluginOptions(options)
+  const defaults = { ...pluginDefaults, ...defined(options) }
+  defaults.closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
+  const running = new RunningExports(defaults)
+  app.addHook('preClose', () => {
+    prepareToClose(app)
+    return running.close(defaults.closeGrace)
+  })
 
   app.decorateReply('csv', function (
     this: FastifyReply,
     rows: SourceInput<unknown>,
     options: CsvOptions = {}
   ) {
-    return stream(this, 'csv', rows, () => {
+    return stream(this, 'csv', rows, (id) => {
       checkCsvOptions(options)
-      const settings = withExcel(base, defined(options))
-      const header = settings.header === false ? 'absent' : 'present'
+      const settings = withExcel(defaults, defined(options))
       const encoder = new CsvEncoder(settings)
-      setStreamHeaders(this, `text/csv; charset=utf-8; header=${header}`, settings.filename)
-      return { encoder, pumpOptions: { chunkSize: settings.chunkSize as number } }
+      const header = settings.header === false ? 'absent' : 'present'
+      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header}`, settings.filename)
+      return { encoder, settings }
     })
   } as FastifyReply['csv'])
 
   app.decorateReply('streamText', function (this: FastifyReply, chunks, options = {}) {
-    return stream(this, 'streamText', chunks, () => {
+    return stream(this, 'streamText', chunks, (id) => {
       checkStreamTextOptions(options)
-      setStreamHeaders(this, options.type ?? 'text/plain; charset=utf-8')
-      return { encoder: new ChunkEncoder(), pumpOptions: { chunkSize: 0, heartbeat: options.heartbeat } }
+      // A chunk is sent when it is yielded, and is no row.
+      const settings = { ...defaults, ...defined(options), chunkSize: 0, maxRows: 0 }
+      setStreamHeaders(this, id, options.type ?? 'text/plain; charset=utf-8')
+      return { encoder: new ChunkEncoder(), settings }
     })
   } as FastifyReply['streamText'])
+
+  /** What both helpers share: a source, let go of when anything is wrong, and a body handed to Fastify. */
+  function stream<R extends FastifyReply, T>(
+    reply: R,
+    helper: 'csv' | 'streamText',
+    input: SourceInput<T>,
+    prepare: (id: string) => {
+      encoder: Encoder<T>
+      settings: typeof defaults & { heartbeat?: Heartbeat | undefined }
+    }
+  ): R {
+    const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (error) =>
+      reply.log.warn({ err: error }, 'the clean-up of a source failed')
+    )
+    try {
+      const previous = bodies.get(reply)
+      // `sent` is still false while a body streams. One that failed early makes room for an error reply.
+      if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
+      const { request } = reply
+      const key = defaults.concurrencyKey?.(request)
+      running.admit(reply, key)
+      const id = defaults.genExportId(request)
+      const { encoder, settings } = prepare(id)
+      const report = settings.report ?? request.routeOptions.url ?? request.url
+      const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key }, running)
+      bodies.set(reply, body)
+      return reply.send(body) as R
+    } catch (error) {
+      source.release()
+      throw error
+    }
+  }
 }
 
 const bodies = new WeakMap<FastifyReply, { destroyed: boolean }>()
 
-/** What both helpers share: a source, let go of when anything is wrong, and a body handed to Fastify. */
-function stream<R extends FastifyReply, T>(
-  reply: R,
-  helper: 'csv' | 'streamText',
-  input: SourceInput<T>,
-  prepare: () => { encoder: Encoder<T>; pumpOptions: PumpOptions }
-): R {
-  const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (error) =>
-    reply.log.warn({ err: error }, 'the clean-up of a source failed')
-  )
-  try {
-    const previous = bodies.get(reply)
-    // `sent` is still false while a body streams. One that failed early makes room for an error reply.
-    if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
-    const { encoder, pumpOptions } = prepare()
-    const body = new StreamedBody(reply, source, encoder, pumpOptions)
-    bodies.set(reply, body)
-    return reply.send(body) as R
-  } catch (error) {
-    source.release()
-    throw error
-  }
-}
-
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
-export type { Column, ColumnKey, CsvOptions, SourceContext, SourceInput, StreamTextOptions }
+export type { ExportProgress } from './delivery.ts'
+export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts.ts'
+export type { Column, ColumnKey, CsvOptions, PluginOptions, SourceContext, SourceInput, StreamTextOptions }
 // What `require('fastify-csv-export')` gives: https://nodejs.org/api/modules.html#loading-ecmascript-modules-using-require
-export { plugin as csvExport, plugin as 'module.exports' }
+export { MemoryReceipts, plugin as csvExport, plugin as 'module.exports' }

@@ -1,7 +1,10 @@
+import { randomUUID } from 'node:crypto'
 import type { Options as StringifyOptions } from 'csv-stringify'
 import { closest } from 'fastest-levenshtein'
+import type { FastifyRequest } from 'fastify'
 import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from './errors.ts'
 import type { Heartbeat } from './pump.ts'
+import type { Receipt, ReceiptStore } from './receipts.ts'
 import { describe } from './source.ts'
 
 type AnyRow = Record<string, any> | readonly unknown[]
@@ -20,11 +23,43 @@ export type ColumnKey<Row> = [Row] extends [never]
 /** A column by its key, or by its key and the name that the header gives it. */
 export type Column<Row> = ColumnKey<Row> | { key: ColumnKey<Row>; header?: string }
 
+/** Options of both helpers. Times are in milliseconds; where it says so, 0 is no limit. */
+export interface StreamOptions {
+  /** What a receipt calls this export. @default the route's path, such as '/users/:id/orders.csv' */
+  report?: string
+  /** Whether the receipt has the body's SHA-256. @default false */
+  digest?: boolean
+  /** Called with the receipt of each export that ends, and its request. What it throws is logged. @default none */
+  onReceipt?: (receipt: Receipt, request: FastifyRequest) => unknown
+  /**
+   * Milliseconds to wait for the first row before the status line goes out, with the headers and what is known of the
+   * body. Until then an error of the source is an error reply. @default 10000
+   */
+  commitAfter?: number
+  /**
+   * Longest wait for the next row, in milliseconds; 0 is no limit. After it: `source_stalled`,
+   * CSV_EXPORT_SOURCE_STALLED. @default 300000
+   */
+  sourceTimeout?: number
+  /**
+   * Longest time, in milliseconds, in which the client takes nothing while there is something to send; 0 is no limit.
+   * After it: `client_stalled`, CSV_EXPORT_CLIENT_STALLED. @default 120000
+   */
+  stallTimeout?: number
+  /**
+   * Longest time of the whole export, in milliseconds; 0 is no limit. After it: `limit_reached`,
+   * CSV_EXPORT_MAX_DURATION. @default 0
+   */
+  maxDuration?: number
+  /** Most bytes of the body; 0 is no limit. Over it: `limit_reached`, CSV_EXPORT_MAX_BYTES. @default 0 */
+  maxBytes?: number
+}
+
 /**
- * Options of `reply.csv()`, and the defaults given when the plugin is registered.
+ * Options of `reply.csv()`.
  * Those of csv-stringify stand under their camelCase names and mean what they mean there: https://csv.js.org/stringify/options/
  */
-export interface CsvOptions<Row = any> {
+export interface CsvOptions<Row = any> extends StreamOptions {
   /** Name of the file that a browser saves. Any string is safe. @default 'export.csv' */
   filename?: string
   /**
@@ -32,6 +67,13 @@ export interface CsvOptions<Row = any> {
    * @default 32768
    */
   chunkSize?: number
+  /** Most rows; 0 is no limit. Over it: `limit_reached`, CSV_EXPORT_MAX_ROWS. @default 0 */
+  maxRows?: number
+  /**
+   * Text that begins one last record, which ends with the number of rows: for clients that cannot see a broken
+   * connection. @default none
+   */
+  endMark?: string
   /** The columns, in order. @default the keys of the first row, if it is an object */
   columns?: readonly Column<Row>[]
   /** Whether a line of column names comes first. @default true */
@@ -78,13 +120,40 @@ export interface CsvOptions<Row = any> {
   cast?: StringifyOptions['cast']
 }
 
+/** Options given when the plugin is registered: defaults of both helpers, and what concerns the server as a whole. */
+export interface PluginOptions extends CsvOptions {
+  /** Where receipts are kept. @default none */
+  receipts?: ReceiptStore
+  /** Makes an export's id. It is a header and a key: printable ASCII, not to be guessed. @default crypto.randomUUID */
+  genExportId?: (request: FastifyRequest) => string
+  /** Most exports at a time in this server; over it 503, CSV_EXPORT_TOO_MANY. 0 is no limit. @default 0 */
+  maxConcurrent?: number
+  /** Whom an export is counted for: a user, a tenant, an address. @default none */
+  concurrencyKey?: (request: FastifyRequest) => string
+  /** Most exports of a key at a time; over it 429, CSV_EXPORT_TOO_MANY_FOR_KEY. 0 is no limit. @default 0 */
+  maxConcurrentPerKey?: number
+  /**
+   * Milliseconds that running exports get to finish when the server closes; less than Fastify's `pluginTimeout`.
+   * After it: `server_closing`, CSV_EXPORT_SERVER_CLOSING. @default 5000
+   */
+  closeGrace?: number
+}
+
 /** Options of `reply.streamText()`. */
-export interface StreamTextOptions {
+export interface StreamTextOptions extends StreamOptions {
   /** The Content-Type. @default 'text/plain; charset=utf-8' */
   type?: string
   /** Text sent into a stream that has been silent for `every` milliseconds. @default none */
   heartbeat?: Heartbeat
 }
+
+type Dialect = Omit<
+  CsvOptions,
+  keyof StreamOptions | 'filename' | 'chunkSize' | 'maxRows' | 'endMark' | 'formulas' | 'excel'
+>
+
+/** What a Node timer can wait: above it, it would fire at once. */
+const maxTimerDelay = 2 ** 31 - 1
 
 interface Rule {
   accepts: (value: unknown) => boolean
@@ -105,14 +174,31 @@ const delimiter: Rule = {
   expected: 'a string or a Buffer that is not empty'
 }
 
+const count: Rule = {
+  accepts: (value) => Number.isSafeInteger(value) && (value as number) >= 0,
+  expected: 'a whole number, 0 or more'
+}
+const milliseconds: Rule = {
+  accepts: (value) => typeof value === 'number' && value >= 0 && value <= maxTimerDelay,
+  expected: `a number of milliseconds between 0 and ${maxTimerDelay}`
+}
+const func: Rule = { accepts: (value) => typeof value === 'function', expected: 'a function' }
+
 const castTypes = ['string', 'number', 'bigint', 'boolean', 'date', 'object', 'null', 'undefined']
 
-const csvRules: Record<keyof CsvOptions, Rule> = {
-  filename: string,
-  chunkSize: {
-    accepts: (value) => Number.isSafeInteger(value) && (value as number) >= 0,
-    expected: 'a number of characters, 0 or more'
-  },
+const streamRules: Record<keyof StreamOptions, Rule> = {
+  report: string,
+  digest: boolean,
+  onReceipt: func,
+  commitAfter: milliseconds,
+  sourceTimeout: milliseconds,
+  stallTimeout: milliseconds,
+  maxDuration: milliseconds,
+  maxBytes: count
+}
+
+/** Options that are csv-stringify's own. */
+const dialectRules: Record<keyof Dialect, Rule> = {
   columns: {
     accepts: (value) => Array.isArray(value) && value.every(isColumn),
     expected:
@@ -143,11 +229,6 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
     accepts: (value) => value === false || (Array.isArray(value) ? value.every(isPattern) : isPattern(value)),
     expected: 'a string, a RegExp or an array of them'
   },
-  formulas: {
-    accepts: (value) => ['keep', 'escape', 'reject'].includes(value as string),
-    expected: "'keep', 'escape' or 'reject'"
-  },
-  excel: boolean,
   cast: {
     accepts: (value) =>
       isPlainObject(value) &&
@@ -158,7 +239,39 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
   }
 }
 
+const csvRules: Record<keyof CsvOptions, Rule> = {
+  ...streamRules,
+  filename: string,
+  chunkSize: count,
+  maxRows: count,
+  endMark: {
+    accepts: (value) => isString(value) && value !== '',
+    expected: 'a string that is not empty'
+  },
+  formulas: {
+    accepts: (value) => ['keep', 'escape', 'reject'].includes(value as string),
+    expected: "'keep', 'escape' or 'reject'"
+  },
+  excel: boolean,
+  ...dialectRules
+}
+
+const pluginRules: Record<keyof PluginOptions, Rule> = {
+  ...csvRules,
+  receipts: {
+    accepts: (value) =>
+      isPlainObject(value) && ['put', 'get'].every((name) => typeof value[name] === 'function'),
+    expected: 'an object with the functions put(receipt) and get(id), such as new MemoryReceipts()'
+  },
+  genExportId: func,
+  maxConcurrent: count,
+  concurrencyKey: func,
+  maxConcurrentPerKey: count,
+  closeGrace: milliseconds
+}
+
 const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
+  ...streamRules,
   type: string,
   heartbeat: {
     accepts: (value) =>
@@ -171,9 +284,42 @@ const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
   }
 }
 
+/** Where an option has a default of ours; csv-stringify's have theirs. */
+export const pluginDefaults = {
+  filename: 'export.csv',
+  chunkSize: 32_768,
+  commitAfter: 10_000,
+  sourceTimeout: 300_000,
+  stallTimeout: 120_000,
+  maxDuration: 0,
+  maxRows: 0,
+  maxBytes: 0,
+  digest: false,
+  genExportId: (_request: FastifyRequest): string => randomUUID(),
+  maxConcurrent: 0,
+  maxConcurrentPerKey: 0,
+  closeGrace: 5_000
+} satisfies PluginOptions
+
+/** Fastify gives a hook of its close no more time than `pluginTimeout`, and then fails. */
+export function closeGraceOf({ closeGrace }: PluginOptions, pluginTimeout = 10_000): number {
+  if (pluginTimeout === 0) return closeGrace ?? pluginDefaults.closeGrace
+  const longest = Math.max(0, pluginTimeout - 1_000)
+  if (closeGrace !== undefined && closeGrace > longest) {
+    const expected = `at most ${longest}, as Fastify's pluginTimeout is ${pluginTimeout}: raise that first`
+    throw new CSV_EXPORT_INVALID_OPTION('closeGrace', expected, describe(closeGrace))
+  }
+  return closeGrace ?? Math.min(pluginDefaults.closeGrace, longest)
+}
+
 /** Throws CSV_EXPORT_UNKNOWN_OPTION or CSV_EXPORT_INVALID_OPTION for the first option that is wrong. */
 export function checkCsvOptions(options: unknown): asserts options is CsvOptions {
   check(options, csvRules)
+}
+
+/** As `checkCsvOptions`, for the options of the plugin. */
+export function checkPluginOptions(options: unknown): asserts options is PluginOptions {
+  check(options, pluginRules)
 }
 
 /** As `checkCsvOptions`, for `reply.streamText()`. */
@@ -183,8 +329,10 @@ export function checkStreamTextOptions(options: unknown): asserts options is Str
 
 /** Our options as csv-stringify's, copied, as it writes into what it is given. */
 export function toStringifyOptions(options: CsvOptions): StringifyOptions {
-  const { filename, chunkSize, formulas, excel, ...ofCsvStringify } = options
-  const { columns, cast, header = true, quoteRecordDelimiter = true, ...same } = ofCsvStringify
+  const dialect: Dialect = Object.fromEntries(
+    Object.entries(options).filter(([name]) => Object.hasOwn(dialectRules, name))
+  )
+  const { columns, cast, header = true, quoteRecordDelimiter = true, ...same } = dialect
   return {
     ...same,
     header,
@@ -242,9 +390,8 @@ function isColumn(column: unknown): boolean {
   )
 }
 
-/** What a Node timer can wait: above it, it would fire at once. */
 function isTimerDelay(value: unknown): boolean {
-  return typeof value === 'number' && value >= 1 && value <= 2 ** 31 - 1
+  return typeof value === 'number' && value >= 1 && value <= maxTimerDelay
 }
 
 /** Without the properties that are undefined: an option left undefined is an option not given. */
@@ -253,5 +400,7 @@ export function defined<T extends object>(options: T): Partial<T> {
 }
 
 export type { AnyRow }
+export const streamOptionNames = Object.keys(streamRules)
 export const csvOptionNames = Object.keys(csvRules)
 export const streamTextOptionNames = Object.keys(streamTextRules)
+export const pluginOptionNames = Object.keys(pluginRules)

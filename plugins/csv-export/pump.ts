@@ -1,6 +1,15 @@
+import type { Hash } from 'node:crypto'
 import type { Writable } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
+import { Deadline } from './deadline.ts'
 import type { Encoder } from './encoder.ts'
+import {
+  CSV_EXPORT_CLIENT_STALLED,
+  CSV_EXPORT_MAX_BYTES,
+  CSV_EXPORT_MAX_DURATION,
+  CSV_EXPORT_MAX_ROWS,
+  CSV_EXPORT_SOURCE_STALLED
+} from './errors.ts'
 import { isPromiseLike, type Source } from './source.ts'
 
 /** Text sent into a silent stream, so that nothing in between takes the connection for dead. */
@@ -15,7 +24,24 @@ export interface PumpOptions {
   /** Text is joined up to this many characters; 0 writes each item's text by itself. */
   chunkSize: number
   heartbeat?: Heartbeat | undefined
+  /** Milliseconds after which `onCommit` is called and what can be known without a row is written. */
+  commitAfter: number
+  /** These are milliseconds, rows and bytes; 0 is no limit. */
+  sourceTimeout: number
+  stallTimeout: number
+  maxDuration: number
+  maxRows: number
+  maxBytes: number
+  /** Told the bytes that are written. */
+  hash?: Hash | undefined
+  /** Called when the head of the reply should wait no longer. */
+  onCommit?: () => void
+  /** Called after each write. */
+  onWrite?: () => void
 }
+
+/** What is larger is written piece by piece, as only whole writes show that a slow client is taking anything. */
+const largestWrite = 65_536
 
 /**
  * The writer: items of a source, through an encoder, into a destination at the pace of its backpressure.
@@ -25,23 +51,42 @@ export interface PumpOptions {
  */
 export class Pump<T> {
   bytes = 0
+  /** Milliseconds on the clock of `performance.now()`. */
+  firstByteAt: number | undefined
   readonly #source: Source<T>
   readonly #encoder: Encoder<T>
   readonly #destination: Writable
   readonly #options: PumpOptions
+  readonly #sourceDeadline: Deadline
+  readonly #stallDeadline: Deadline
+  readonly #maxDuration: Deadline
+  readonly #silence: Deadline
+  #commitTimer: NodeJS.Timeout | undefined
+  #fail: (error: unknown) => void = () => {}
   #text = ''
   #stopped = false
+  #sourceEnded = false
   #waitingForItem = false
   #pauseCheck: NodeJS.Immediate | undefined
   #needsDrain = false
   #wakeWriter: (() => void) | undefined
-  #heartbeatTimer: NodeJS.Timeout | undefined
 
   constructor(source: Source<T>, encoder: Encoder<T>, destination: Writable, options: PumpOptions) {
     this.#source = source
     this.#encoder = encoder
     this.#destination = destination
     this.#options = options
+    const { sourceTimeout, stallTimeout, maxDuration, heartbeat } = options
+    this.#sourceDeadline = new Deadline(sourceTimeout, () =>
+      this.#abandon(new CSV_EXPORT_SOURCE_STALLED(sourceTimeout))
+    )
+    this.#stallDeadline = new Deadline(stallTimeout, () =>
+      this.#abandon(new CSV_EXPORT_CLIENT_STALLED(stallTimeout))
+    )
+    this.#maxDuration = new Deadline(maxDuration, () =>
+      this.#abandon(new CSV_EXPORT_MAX_DURATION(maxDuration))
+    )
+    this.#silence = new Deadline(heartbeat?.every ?? 0, () => this.#sendHeartbeat())
   }
 
   get rows(): number {
@@ -49,13 +94,48 @@ export class Pump<T> {
   }
 
   /**
-   * Resolves when the last byte has been handed to the destination, rejects when the source or a row fails.
+   * Resolves when the last byte has been handed to the destination; a client that does not take it can still make
+   * `onLateFailure` be called, until `stop()`. Rejects when the source, a row or a limit fails.
    * After `stop()` it may stay pending for good, as a source may never answer: nothing else holds on to it.
    */
-  async run(signal: AbortSignal): Promise<void> {
-    this.#destination.on('drain', this.#onDrain)
-    this.#startHeartbeat()
+  run(signal: AbortSignal, onLateFailure: (error: unknown) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#fail = reject
+      this.#destination.on('drain', this.#onDrain)
+      this.#maxDuration.start()
+      this.#silence.start()
+      this.#commitTimer = setTimeout(() => this.#commit(), this.#options.commitAfter)
+      this.#copy(signal).then(() => {
+        this.#fail = onLateFailure
+        resolve()
+      }, reject)
+    })
+  }
+
+  /** No more reading or writing; leaves no listener and no timer. */
+  stop(): void {
+    this.#stopped = true
+    this.#text = ''
+    this.#sourceDeadline.stop()
+    this.#stallDeadline.stop()
+    this.#maxDuration.stop()
+    this.#silence.stop()
+    clearTimeout(this.#commitTimer)
+    clearImmediate(this.#pauseCheck)
+    this.#destination.off('drain', this.#onDrain)
+  }
+
+  /** Stops at once: what came after a write that was left out would close up to what stood before it. */
+  #abandon(error: unknown): void {
+    this.stop()
+    this.#fail(error)
+  }
+
+  async #copy(signal: AbortSignal): Promise<void> {
+    const { chunkSize, maxRows } = this.#options
+    this.#sourceDeadline.start()
     await this.#source.open(signal)
+    this.#sourceDeadline.stop()
     while (!this.#stopped) {
       let step = this.#source.next()
       if (isPromiseLike(step)) {
@@ -63,12 +143,20 @@ export class Pump<T> {
         this.#checkForPause()
         step = await step
         this.#waitingForItem = false
+        this.#sourceDeadline.stop()
         if (this.#stopped) return
       }
       if (step.done) break
-      this.#add(this.#encoder.encode(step.value))
-      if (this.#text.length < this.#options.chunkSize) continue
-      this.#flush()
+      const chunk = this.#encoder.encode(step.value)
+      if (maxRows !== 0 && this.rows > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
+      if (typeof chunk !== 'string' || chunk.length > largestWrite) {
+        this.#flush()
+        await this.#writePieces(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)
+      } else {
+        this.#text += chunk
+        if (this.#text.length < chunkSize) continue
+        this.#flush()
+      }
       // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
       // Not even a drained destination is one: a socket that takes a chunk at once says so within the same turn.
       await turn()
@@ -77,24 +165,9 @@ export class Pump<T> {
     if (this.#stopped) return
     this.#text += this.#encoder.end()
     this.#flush()
-  }
-
-  /** No more reading or writing; leaves no listener and no timer. */
-  stop(): void {
-    this.#stopped = true
-    this.#text = ''
-    clearTimeout(this.#heartbeatTimer)
-    clearImmediate(this.#pauseCheck)
-    this.#destination.off('drain', this.#onDrain)
-  }
-
-  #add(chunk: string | Uint8Array): void {
-    if (typeof chunk === 'string') {
-      this.#text += chunk
-    } else {
-      this.#flush()
-      this.#write(chunk)
-    }
+    this.#sourceEnded = true
+    this.#silence.stop()
+    this.#stallDeadline.start()
   }
 
   #flush(): void {
@@ -104,18 +177,38 @@ export class Pump<T> {
     this.#write(chunk)
   }
 
+  async #writePieces(chunk: Uint8Array): Promise<void> {
+    for (let offset = 0; offset < chunk.length && !this.#stopped; offset += largestWrite) {
+      if (this.#needsDrain) await this.#drained()
+      this.#write(chunk.subarray(offset, offset + largestWrite))
+    }
+  }
+
   #write(chunk: string | Uint8Array): void {
-    this.bytes += Buffer.byteLength(chunk)
-    this.#heartbeatTimer?.refresh()
-    if (!this.#destination.write(chunk)) this.#needsDrain = true
+    const { hash, maxBytes, onWrite } = this.#options
+    const bytes = this.bytes + Buffer.byteLength(chunk)
+    if (maxBytes !== 0 && bytes > maxBytes) {
+      this.#abandon(new CSV_EXPORT_MAX_BYTES(maxBytes))
+      return
+    }
+    this.bytes = bytes
+    this.firstByteAt ??= performance.now()
+    this.#silence.start()
+    hash?.update(chunk)
+    if (!this.#destination.write(chunk)) {
+      this.#needsDrain = true
+      this.#stallDeadline.start()
+    }
+    onWrite?.()
   }
 
   /** At most one check is under way, so a source that gives each item at once pays nothing for it. */
   #checkForPause(): void {
-    if (this.#text === '' || this.#pauseCheck !== undefined) return
-    this.#pauseCheck = setImmediate(() => {
+    this.#pauseCheck ??= setImmediate(() => {
       this.#pauseCheck = undefined
-      if (this.#waitingForItem && !this.#needsDrain) this.#flush()
+      if (!this.#waitingForItem) return
+      this.#sourceDeadline.start()
+      if (!this.#needsDrain) this.#flush()
     })
   }
 
@@ -129,16 +222,21 @@ export class Pump<T> {
     this.#needsDrain = false
     this.#wakeWriter?.()
     this.#wakeWriter = undefined
+    if (this.#sourceEnded) this.#stallDeadline.start()
+    else this.#stallDeadline.stop()
     if (this.#waitingForItem) this.#flush()
   }
 
-  #startHeartbeat(): void {
-    const { heartbeat } = this.#options
-    if (heartbeat === undefined) return
-    this.#heartbeatTimer = setTimeout(() => {
-      this.#heartbeatTimer?.refresh()
-      // A client that is not reading is not waiting for a sign of life.
-      if (!this.#needsDrain) this.#write(Buffer.from(heartbeat.text))
-    }, heartbeat.every)
+  #sendHeartbeat(): void {
+    // A client that is not reading is not waiting for a sign of life.
+    if (this.#needsDrain) this.#silence.start()
+    else this.#write((this.#options.heartbeat as Heartbeat).text)
+  }
+
+  #commit(): void {
+    if (this.firstByteAt !== undefined || this.#stopped) return
+    this.#text += this.#encoder.begin()
+    this.#flush()
+    this.#options.onCommit?.()
   }
 }

@@ -7,6 +7,8 @@ import { Stringifier } from 'csv-stringify'
 export class RowStringifier extends Stringifier {
   #text = ''
   #fields = 0
+  #headWritten = false
+  #headLength = 0
   #error: Error | null | undefined
   #ownKeys: ReadonlySet<unknown> | undefined
   // The first one: after an error in the header, _flush calls back once more, without it.
@@ -34,17 +36,25 @@ export class RowStringifier extends Stringifier {
     return true
   }
 
+  /** The byte order mark and the header, as far as they are known, once, ahead of the first row. */
+  begin(): string {
+    if (this.#headWritten) return ''
+    this.#headWritten = true
+    this.#fields = this.columns?.length ?? 0
+    // Without a record so far, this writes them; the first record will have them again in front of it.
+    this._flush(this.#keepError)
+    const head = this.#take()
+    this.#headLength = head.length
+    return head
+  }
+
   stringify(row: object): string {
     const record = Array.isArray(row) ? this.#padded(row) : this.#withOwnKeys(row)
     this.#fields = this.columns?.length ?? (Array.isArray(row) ? row.length : Object.keys(row).length)
     this._transform(record, 'utf8', this.#keepError)
-    return this.#take()
-  }
-
-  finish(): string {
-    this.#fields = this.columns?.length ?? 0
-    this._flush(this.#keepError)
-    return this.#take()
+    const text = this.#take().slice(this.#headLength)
+    this.#headLength = 0
+    return text
   }
 
   /**

@@ -247,7 +247,7 @@ t.test('a database that ends the connection breaks the answer of a stalled uploa
   response.resume()
   const [error] = await once(response, 'error')
   t.equal(error.code, 'ECONNRESET')
-  t.match(await log.find(/the source failed/), { level: 50 })
+  t.match(await log.find(/source_failed/), { level: 50 })
   log.lines = []
   t.strictSame(await counts(), before)
 })

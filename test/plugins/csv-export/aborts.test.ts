@@ -49,9 +49,9 @@ t.test('a client that leaves', async (t) => {
   if (!signal.aborted) await once(signal, 'abort')
   t.match(signal.reason, { code: 'CSV_EXPORT_CLIENT_GONE' })
   await source.returned
-  const line = await log.find(/client left/)
+  const line = await log.find(/client_gone/)
   t.equal(line.level, 30)
-  t.match(line, { rows: 3, bytes: 8 })
+  t.match(line, { export: { rows: 3, bytes: 8 } })
   t.equal((await raw.opened).listenerCount('drain'), 0, 'nothing stays registered')
   t.notOk(log.lines.some(({ level }) => level > 30))
 })
@@ -82,7 +82,7 @@ t.test('a client that leaves without reading', async (t) => {
   response.destroy()
   await ended.opened
   t.ok(released)
-  t.ok((await log.find(/client left/)).rows > 0)
+  t.ok((await log.find(/client_gone/)).export.rows > 0)
 })
 
 t.test('a client that leaves on HTTP/2', async (t) => {
@@ -96,7 +96,7 @@ t.test('a client that leaves on HTTP/2', async (t) => {
   stream.close(constants.NGHTTP2_CANCEL)
   await source.returned
   t.ok((await source.signal).aborted)
-  t.match(await log.find(/client left/), { rows: 3 })
+  t.match(await log.find(/client_gone/), { export: { rows: 3 } })
   session.close()
 })
 
@@ -115,7 +115,7 @@ t.test('a client that leaves while a function still opens its rows', async (t) =
   const outgoing = get(url, { agent: false }).on('error', () => {})
   await opened.opened
   outgoing.destroy()
-  await log.find(/client left/)
+  await log.find(/client_gone/)
   const late = (async function* () {
     yield { a: 1 }
   })()

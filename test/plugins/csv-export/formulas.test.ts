@@ -213,3 +213,18 @@ t.test('the excel preset, beaten by what is given beside it', async (t) => {
   t.equal(await body('off'), 'a|b\n=1|ü\n')
   t.equal(await body('inherited'), "\ufeffa|b\r\n'=1|ü\r\n")
 })
+
+t.test('a header sent ahead of its rows is counted once, and the end mark is as it was given', async (t) => {
+  for (const formulas of ['escape', 'keep'] as const) {
+    const encoder = new CsvEncoder({ columns: ['=a'], endMark: '-- end', formulas })
+    const sign = formulas === 'escape' ? "'" : ''
+    t.equal(encoder.begin(), `${sign}=a\n`)
+    t.equal(encoder.encode({ '=a': '@x' }), `${sign}@x\n`)
+    t.equal(encoder.end(), '-- end 1\n')
+    t.equal(encoder.escapedCells, formulas === 'escape' ? 2 : 0)
+  }
+  const empty = new CsvEncoder({ columns: ['=a'], endMark: '-- end', formulas: 'escape' })
+  t.equal(empty.end(), "'=a\n-- end 0\n")
+  t.equal(empty.escapedCells, 1)
+  t.equal(new CsvEncoder({ endMark: '=end', formulas: 'reject' }).end(), '=end 0\n')
+})

@@ -91,7 +91,7 @@ const wrong: [unknown, string, RegExp][] = [
   [
     { chunkSize: -1 },
     'CSV_EXPORT_INVALID_OPTION',
-    /^option "chunkSize" must be a number of characters, .* got -1$/
+    /^option "chunkSize" must be a whole number, 0 or more, got -1$/
   ],
   [{ chunkSize: 1.5 }, 'CSV_EXPORT_INVALID_OPTION', /got 1\.5$/],
   [

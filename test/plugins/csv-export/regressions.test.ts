@@ -57,7 +57,7 @@ t.test('an async handler that does not return the reply is named in the log', as
     })
   })
   await curl(url)
-  const line = await log.find(/not whole/)
+  const line = await log.find(/source_failed/)
   t.equal(line.level, 50)
   t.match(line.err, { code: 'CSV_EXPORT_BODY_DESTROYED', message: /return or await reply\.csv/ })
 })
@@ -116,7 +116,7 @@ t.test('an HTTP/2 client gone before the reply was made', async (t) => {
   await arrived.opened
   stream.close(constants.NGHTTP2_CANCEL)
   await gone.opened
-  await log.find(/client left/)
+  await log.find(/client_gone/)
   t.notOk(opened)
   session.close()
 })
@@ -162,7 +162,7 @@ t.test('a pipelined reply that fails behind a slower one', async (t) => {
   const closed = new Promise((resolve) => socket.on('error', () => {}).on('close', resolve))
   socket.resume()
   socket.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\nGET /fail HTTP/1.1\r\nHost: x\r\n\r\n')
-  await log.find(/the source failed/)
+  await log.find(/source_failed/)
   first.open()
   await closed
   t.pass('the connection is broken when its turn comes')
