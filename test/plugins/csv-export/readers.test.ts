@@ -151,17 +151,11 @@ const dialect: Dialect = { delimiter: ',', quote: '"' }
 const long = `"${'a,"\r\n😀'.repeat(1_200_000)}`
 const longFile = write({
   columns: ['a', 'b'],
-  rows: [
-    [long, 1],
-    [' ', long]
-  ],
+  rows: [[long, 1]],
   arrays: [],
   settings: { ...dialect, header: false }
 })
-const longRecords = [
-  [long, '1'],
-  [' ', long]
-]
+const longRecords = [[long, '1']]
 
 t.test('csv-parse reads the cells that were written', async (t) => {
   await checkReader(() => csvParse)
