@@ -200,6 +200,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const { firstByteAt } = this.#pump ?? {}
     return {
       ...this.#progress(),
+      escapedCells: this.#encoder.escapedCells,
       status: statusOf(reason),
       startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString(),
       firstByteAfter: firstByteAt === undefined ? null : milliseconds(firstByteAt),

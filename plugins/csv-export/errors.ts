@@ -19,7 +19,13 @@ export const CSV_EXPORT_INVALID_BATCH = createError(
   TypeError
 )
 
-export const CSV_EXPORT_INVALID_ROW = createError('CSV_EXPORT_INVALID_ROW', 'row %s: %s', 500, TypeError)
+export const CSV_EXPORT_INVALID_ROW = createError('CSV_EXPORT_INVALID_ROW', '%s: %s', 500, TypeError)
+
+export const CSV_EXPORT_FORMULA = createError(
+  'CSV_EXPORT_FORMULA',
+  '%s: column %s: a spreadsheet would run this cell as a formula',
+  500
+)
 
 export const CSV_EXPORT_INVALID_CHUNK = createError(
   'CSV_EXPORT_INVALID_CHUNK',

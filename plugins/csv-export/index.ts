@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { StreamedBody } from './body.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
+import { withExcel } from './excel.ts'
 import { setStreamHeaders } from './headers.ts'
 import {
   type AnyRow,
@@ -16,8 +17,7 @@ import {
   defined,
   type PluginOptions,
   pluginDefaults,
-  type StreamTextOptions,
-  toStringifyOptions
+  type StreamTextOptions
 } from './options.ts'
 import type { Heartbeat } from './pump.ts'
 import { MemoryReceipts } from './receipts.ts'
@@ -79,11 +79,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   ) {
     return stream(this, 'csv', rows, (id) => {
       checkCsvOptions(options)
-      const settings = { ...defaults, ...defined(options) }
-      const { cast, endMark, filename } = settings
-      const encoder = new CsvEncoder(toStringifyOptions(settings), cast === undefined, endMark)
+      const settings = withExcel(defaults, defined(options))
+      const encoder = new CsvEncoder(settings)
       const header = settings.header === false ? 'absent' : 'present'
-      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header}`, filename)
+      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header}`, settings.filename)
       return { encoder, settings }
     })
   } as FastifyReply['csv'])

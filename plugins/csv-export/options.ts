@@ -92,20 +92,32 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   quoteRecordDelimiter?: boolean
   /** Whether the last record is ended too. @default true */
   eof?: boolean
-  /** The quote; false or '' for none. @default '"' */
+  /** The quote; false or '' for none: a field with a separator in it is then an error. @default '"' */
   quote?: string | Buffer | boolean
   /** What stands before a quote inside a quoted field. @default '"' */
   escape?: string | Buffer
   /** Whether every non-empty field is quoted. @default false */
   quoted?: boolean
-  /** Whether empty fields are quoted; overrides `quotedString` for empty strings. @default undefined */
+  /**
+   * Whether empty fields are quoted; overrides `quotedString` for empty strings. Left out, only a field that would make a
+   * blank line is. @default undefined
+   */
   quotedEmpty?: boolean
   /** Whether every string is quoted. @default false */
   quotedString?: boolean
   /** Fields that contain one of these strings or match one of these patterns are quoted. @default none */
   quotedMatch?: string | RegExp | (string | RegExp)[] | false
-  /** Whether a string that a spreadsheet would run as a formula gets a `'` in front. @default false */
-  escapeFormulas?: boolean
+  /**
+   * What happens to text, in a cell or in the header, that a spreadsheet would run as a formula: it is written as it is
+   * (`keep`), gets a `'` in front (`escape`) or fails the export with CSV_EXPORT_FORMULA (`reject`). Numbers and phone
+   * numbers are no formulas: docs/csv-format.md. @default 'keep' @example 'escape'
+   */
+  formulas?: 'keep' | 'escape' | 'reject'
+  /**
+   * Stands for `bom: true`, `recordDelimiter: '\r\n'` and `formulas: 'escape'`; what is given beside it wins.
+   * @default false @example { excel: true, delimiter: ';' }
+   */
+  excel?: boolean
   /** Functions that turn a value of a type into text. @default see docs/csv-format.md */
   cast?: StringifyOptions['cast']
 }
@@ -139,7 +151,7 @@ export interface StreamTextOptions extends StreamOptions {
 
 type Dialect = Omit<
   CsvOptions,
-  keyof StreamOptions | 'filename' | 'chunkSize' | 'batches' | 'maxRows' | 'endMark'
+  keyof StreamOptions | 'filename' | 'chunkSize' | 'batches' | 'maxRows' | 'endMark' | 'formulas' | 'excel'
 >
 
 /** What a Node timer can wait: above it, it would fire at once. */
@@ -219,7 +231,6 @@ const dialectRules: Record<keyof Dialect, Rule> = {
     accepts: (value) => value === false || (Array.isArray(value) ? value.every(isPattern) : isPattern(value)),
     expected: 'a string, a RegExp or an array of them'
   },
-  escapeFormulas: boolean,
   cast: {
     accepts: (value) =>
       isPlainObject(value) &&
@@ -240,6 +251,11 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
     accepts: (value) => isString(value) && value !== '',
     expected: 'a string that is not empty'
   },
+  formulas: {
+    accepts: (value) => ['keep', 'escape', 'reject'].includes(value as string),
+    expected: "'keep', 'escape' or 'reject'"
+  },
+  excel: boolean,
   ...dialectRules
 }
 
@@ -333,15 +349,28 @@ export function toStringifyOptions(options: CsvOptions): StringifyOptions {
 /** Where csv-stringify's own would surprise the reader of a report; docs/csv-format.md lists each. */
 const defaultCast: StringifyOptions['cast'] = {
   boolean: String,
-  date: (value, { column }) => {
-    if (Number.isNaN(value.getTime()))
-      throw new RangeError(`column ${JSON.stringify(column)}: an invalid Date`)
+  date: (value) => {
+    if (Number.isNaN(value.getTime())) throw new RangeError('an invalid Date')
     return value.toISOString()
   },
-  object: (value) =>
-    value instanceof Uint8Array
-      ? Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')
-      : JSON.stringify(value)
+  object: (value) => {
+    if (value instanceof Uint8Array) {
+      return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')
+    }
+    const text = JSON.stringify(value)
+    if (text === '{}' && !isEmptyByIntent(value)) {
+      throw new TypeError(
+        `JSON can hold nothing of a ${value.constructor?.name}: await it, or give "cast.object"`
+      )
+    }
+    return text
+  }
+}
+
+/** Unlike a Map, a Promise or whatever else keeps its contents where JSON.stringify does not look. */
+function isEmptyByIntent(value: Record<string, unknown>): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null || typeof value.toJSON === 'function'
 }
 
 function check(options: unknown, rules: Record<string, Rule>): void {
@@ -359,6 +388,7 @@ function isColumn(column: unknown): boolean {
   return (
     isPlainObject(column) &&
     isString(column.key) &&
+    column.key !== '' &&
     (column.header === undefined || isString(column.header)) &&
     Object.keys(column).every((name) => name === 'key' || name === 'header')
   )

@@ -1,4 +1,6 @@
 import type { Stringifier } from 'csv-stringify'
+import type { FormulaGuard } from './formulas.ts'
+import { isInherited, isMistakenRecord } from './row-stringifier.ts'
 
 type Settings = Stringifier['options']
 
@@ -13,21 +15,27 @@ export class PlainRows {
   readonly #quote: string
   readonly #recordDelimiter: string
   readonly #special: RegExp
+  readonly #formulas: FormulaGuard | undefined
 
-  private constructor(settings: Settings, keys: readonly string[] | undefined) {
+  private constructor(
+    settings: Settings,
+    keys: readonly string[] | undefined,
+    formulas: FormulaGuard | undefined
+  ) {
     this.#keys = keys
     this.#delimiter = settings.delimiter
     this.#quote = settings.quote
     this.#recordDelimiter = String(settings.record_delimiter)
     this.#special = new RegExp(`[\\${this.#quote}\\${this.#delimiter}\\n\\r]`)
+    this.#formulas = formulas
   }
 
   /** @param settings csv-stringify's own, after it has seen the first row, so that columns are known */
-  static for(settings: Settings): PlainRows | undefined {
+  static for(settings: Settings, formulas?: FormulaGuard): PlainRows | undefined {
     const columns = settings.columns as { key: string }[] | undefined
     const keys = columns?.map(({ key }) => key)
     return hasPlainOptions(settings) && (keys ?? []).every(isPlainKey)
-      ? new PlainRows(settings, keys)
+      ? new PlainRows(settings, keys, formulas)
       : undefined
   }
 
@@ -37,14 +45,14 @@ export class PlainRows {
   }
 
   #encodeArray(row: unknown[]): string | undefined {
-    const length = this.#keys === undefined ? row.length : Math.min(row.length, this.#keys.length)
+    const length = this.#keys?.length ?? row.length
     let text = ''
     for (let index = 0; index < length; index++) {
       const field = this.#field(row[index])
       if (field === undefined) return undefined
       text += index === 0 ? field : this.#delimiter + field
     }
-    return text + this.#recordDelimiter
+    return this.#record(text, length)
   }
 
   #encodeObject(row: Record<string, unknown>): string | undefined {
@@ -56,13 +64,18 @@ export class PlainRows {
       if (field === undefined) return undefined
       text += index === 0 ? field : this.#delimiter + field
     }
-    return text + this.#recordDelimiter
+    return this.#record(text, keys.length)
+  }
+
+  #record(text: string, fields: number): string {
+    const quote = fields === 1 && isMistakenRecord(text) ? this.#quote : ''
+    return quote + text + quote + this.#recordDelimiter
   }
 
   #field(value: unknown): string | undefined {
     switch (typeof value) {
       case 'string':
-        return this.#special.test(value) ? this.#quoted(value) : value
+        return this.#text(value)
       case 'number':
         // Not String(value): V8 keeps the texts of the last numbers in a cache, from where they outlive young garbage
         // collections and swell the heap of a long export (docs/performance.md).
@@ -79,9 +92,12 @@ export class PlainRows {
     return undefined
   }
 
-  #quoted(value: string): string {
+  #text(value: string): string | undefined {
+    // Of all plain values only a string's text is not our own.
+    const text = this.#formulas === undefined ? value : this.#formulas.guard(value)
+    if (text === undefined || !this.#special.test(text)) return text
     const quote = this.#quote
-    return quote + value.replaceAll(quote, () => quote + quote) + quote
+    return quote + text.replaceAll(quote, () => quote + quote) + quote
   }
 }
 
@@ -92,7 +108,6 @@ function hasPlainOptions(settings: Settings): boolean {
     settings.quoted_empty === undefined &&
     settings.quoted_string === false &&
     settings.quoted_match === null &&
-    settings.escape_formulas === false &&
     settings.quote_record_delimiter === true &&
     settings.escape === settings.quote &&
     isPlainSeparator(settings.delimiter) &&
@@ -107,6 +122,6 @@ function isPlainSeparator(separator: string): boolean {
 }
 
 /** csv-stringify reads a key with a dot or a bracket as a path into nested objects. */
-function isPlainKey(key: unknown): boolean {
-  return typeof key === 'string' && !/[.[]/.test(key)
+function isPlainKey(key: string): boolean {
+  return !/[.[]/.test(key) && !isInherited(key)
 }

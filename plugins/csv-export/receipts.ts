@@ -22,6 +22,8 @@ export interface Receipt {
   rows: number
   /** Bytes of the body written, before any content coding that a hook adds. */
   bytes: number
+  /** Cells that `formulas: 'escape'` has put a `'` in front of. */
+  escapedCells: number
   /** When the helper was called: ISO 8601, UTC. */
   startedAt: string
   /** Milliseconds until the first byte of the body was written; null if none was. */
