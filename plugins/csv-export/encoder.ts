@@ -1,10 +1,11 @@
 import type { Cast, CastReturnObject } from 'csv-stringify'
 import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_CHUNK, CSV_EXPORT_INVALID_ROW } from './errors.ts'
 import { FormulaGuard } from './formulas.ts'
-import { type CsvOptions, defined, toStringifyOptions } from './options.ts'
+import { type CsvOptions, defined } from './options.ts'
 import { PlainRows } from './plain-rows.ts'
 import { RowStringifier } from './row-stringifier.ts'
 import { describe } from './source.ts'
+import { toStringifyOptions } from './stringify-options.ts'
 
 /** Turns the items of one reply into text, in order. Knows nothing of HTTP. */
 export interface Encoder<T> {

@@ -5,15 +5,12 @@ import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
 import { setStreamHeaders } from './headers.ts'
+import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions, closeGraceOf } from './option-rules.ts'
 import {
   type AnyRow,
   type Column,
   type ColumnKey,
   type CsvOptions,
-  checkCsvOptions,
-  checkPluginOptions,
-  checkStreamTextOptions,
-  closeGraceOf,
   defined,
   type PluginOptions,
   pluginDefaults,
