@@ -3,10 +3,12 @@ import type { Http2Stream } from 'node:http2'
 import { Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { breakConnection } from './connection.ts'
+import type { ReplyCoding } from './content-coding.ts'
 import { deliver, type ExportProgress, publishProgress, publishStart, type Recipients } from './delivery.ts'
 import type { Encoder } from './encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
 import { addTrailers, exportIdHeader, prepareErrorReply, separateTrailerNames } from './headers.ts'
+import { Outlet } from './outlet.ts'
 import { Pump, type PumpOptions } from './pump.ts'
 import { errorCodeOf, type Receipt, statusOf } from './receipts.ts'
 import type { Breakable, RunningExports } from './running.ts'
@@ -16,6 +18,7 @@ export interface BodyOptions extends PumpOptions, Recipients {
   id: string
   report: string
   digest: boolean
+  coding: ReplyCoding | undefined
   /** Whom the export is counted for. */
   key: string | undefined
 }
@@ -34,6 +37,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #startedAt = performance.now()
   readonly #abort = new AbortController()
   readonly #hash: Hash | undefined
+  readonly #digestSent: boolean
+  #outlet: Outlet | undefined
   #pump: Pump<T> | undefined
   #destination: unknown
   #allWritten = false
@@ -63,8 +68,9 @@ export class StreamedBody<T> extends Readable implements Breakable {
       'export-rows': this.#allWritten ? String(encoder.count) : undefined,
       // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
       'repr-digest':
-        this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sha256('base64')}:` : undefined
+        this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sentSha256()}:` : undefined
     }))
+    this.#digestSent = trailersAdded
     if (options.digest || trailersAdded) this.#hash = createHash('sha256')
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
@@ -88,7 +94,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
     separateTrailerNames(raw)
     this.#destination = destination
-    this.#pump = new Pump(this.#source, this.#encoder, destination as unknown as Writable, {
+    // What a hook in between makes of the body is its own.
+    const coding = destination === (raw as unknown) ? this.#options.coding : undefined
+    this.#outlet = new Outlet(destination as unknown as Writable, coding, this.#digestSent)
+    this.#pump = new Pump(this.#source, this.#encoder, this.#outlet, {
       ...this.#options,
       hash: this.#hash,
       onCommit: () => this.#sendHead(),
@@ -200,6 +209,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const { firstByteAt } = this.#pump ?? {}
     return {
       ...this.#progress(),
+      contentCoding: this.#outlet?.isCoded ? String(this.#reply.getHeader('content-encoding')) : null,
+      sentBytes: this.#outlet?.sentBytes ?? 0,
       escapedCells: this.#encoder.escapedCells,
       status: statusOf(reason),
       startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString(),
@@ -208,6 +219,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
       errorCode: errorCodeOf(reason),
       sha256: this.#hash === undefined ? null : this.#sha256('hex')
     }
+  }
+
+  /** Of the bytes as they are sent. */
+  #sentSha256(): string {
+    return this.#outlet?.isCoded ? this.#outlet.sha256('base64') : this.#sha256('base64')
   }
 
   #sha256(encoding: 'hex' | 'base64'): string {

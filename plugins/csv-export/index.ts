@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { StreamedBody } from './body.ts'
+import { type ContentCoding, contentCodings, ReplyCoding } from './content-coding.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
@@ -88,7 +89,14 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return stream(this, 'streamText', chunks, (id) => {
       checkStreamTextOptions(options)
       // A chunk is sent when it is yielded, and is no row.
-      const settings = { ...defaults, ...defined(options), chunkSize: 0, batches: false, maxRows: 0 }
+      const settings = {
+        ...defaults,
+        ...defined(options),
+        chunkSize: 0,
+        batches: false,
+        compress: false,
+        maxRows: 0
+      }
       setStreamHeaders(this, id, options.type ?? 'text/plain; charset=utf-8')
       return { encoder: new ChunkEncoder(), settings }
     })
@@ -120,7 +128,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const id = defaults.genExportId(request)
       const { encoder, settings } = prepare(id)
       const report = settings.report ?? request.routeOptions.url ?? request.url
-      const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key }, running)
+      const { compress } = settings
+      const codings = compress === true ? contentCodings : compress || []
+      const coding = ReplyCoding.choose(reply, codings)
+      const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key, coding }, running)
       bodies.set(reply, body)
       return reply.send(body) as R
     } catch (error) {
@@ -137,6 +148,15 @@ const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 export default plugin
 export type { ExportProgress } from './delivery.ts'
 export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts.ts'
-export type { Column, ColumnKey, CsvOptions, PluginOptions, SourceContext, SourceInput, StreamTextOptions }
+export type {
+  Column,
+  ColumnKey,
+  ContentCoding,
+  CsvOptions,
+  PluginOptions,
+  SourceContext,
+  SourceInput,
+  StreamTextOptions
+}
 // What `require('fastify-csv-export')` gives: https://nodejs.org/api/modules.html#loading-ecmascript-modules-using-require
 export { MemoryReceipts, plugin as csvExport, plugin as 'module.exports' }

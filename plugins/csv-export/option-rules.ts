@@ -1,4 +1,5 @@
 import { closest } from 'fastest-levenshtein'
+import { contentCodings } from './content-coding.ts'
 import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from './errors.ts'
 import {
   type CsvOptions,
@@ -101,6 +102,11 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
   filename: string,
   chunkSize: count,
   batches: boolean,
+  compress: {
+    accepts: (value) =>
+      isBoolean(value) || (Array.isArray(value) && value.every((coding) => contentCodings.includes(coding))),
+    expected: `true, false or an array of ${contentCodings.join(', ')}`
+  },
   maxRows: count,
   endMark: {
     accepts: (value) => isString(value) && value !== '',

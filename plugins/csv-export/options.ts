@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Options as StringifyOptions } from 'csv-stringify'
 import type { FastifyRequest } from 'fastify'
+import type { ContentCoding } from './content-coding.ts'
 import type { Heartbeat } from './pump.ts'
 import type { Receipt, ReceiptStore } from './receipts.ts'
 
@@ -66,6 +67,11 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   chunkSize?: number
   /** Whether `rows` gives arrays of rows, as database drivers fetch them. @default false */
   batches?: boolean
+  /**
+   * The content codings that may be negotiated, in the order of preference; true is all of them, false none.
+   * A body under 1 KiB is sent as it is. @default true: ['zstd', 'br', 'gzip']
+   */
+  compress?: boolean | readonly ContentCoding[]
   /** Most rows; 0 is no limit. Over it: `limit_reached`, CSV_EXPORT_MAX_ROWS. @default 0 */
   maxRows?: number
   /**
@@ -149,7 +155,15 @@ export interface StreamTextOptions extends StreamOptions {
 /** The options that are csv-stringify's own. */
 export type Dialect = Omit<
   CsvOptions,
-  keyof StreamOptions | 'filename' | 'chunkSize' | 'batches' | 'maxRows' | 'endMark' | 'formulas' | 'excel'
+  | keyof StreamOptions
+  | 'filename'
+  | 'chunkSize'
+  | 'batches'
+  | 'compress'
+  | 'maxRows'
+  | 'endMark'
+  | 'formulas'
+  | 'excel'
 >
 
 /** Where an option has a default of ours; csv-stringify's have theirs. */
@@ -157,6 +171,7 @@ export const pluginDefaults = {
   filename: 'export.csv',
   chunkSize: 32_768,
   batches: false,
+  compress: true as boolean | readonly ContentCoding[],
   commitAfter: 10_000,
   sourceTimeout: 300_000,
   stallTimeout: 120_000,

@@ -1,5 +1,4 @@
 import type { Hash } from 'node:crypto'
-import type { Writable } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Deadline } from './deadline.ts'
 import type { Encoder } from './encoder.ts'
@@ -10,6 +9,7 @@ import {
   CSV_EXPORT_MAX_ROWS,
   CSV_EXPORT_SOURCE_STALLED
 } from './errors.ts'
+import type { Outlet } from './outlet.ts'
 import { isPromiseLike, type Source } from './source.ts'
 
 /** Text sent into a silent stream, so that nothing in between takes the connection for dead. */
@@ -57,7 +57,7 @@ export class Pump<T> {
   firstByteAt: number | undefined
   readonly #source: Source<T>
   readonly #encoder: Encoder<T>
-  readonly #destination: Writable
+  readonly #outlet: Outlet
   readonly #options: PumpOptions
   readonly #sourceDeadline: Deadline
   readonly #stallDeadline: Deadline
@@ -71,12 +71,13 @@ export class Pump<T> {
   #waitingForItem = false
   #pauseCheck: NodeJS.Immediate | undefined
   #needsDrain = false
+  #writtenSinceFlush = false
   #wakeWriter: (() => void) | undefined
 
-  constructor(source: Source<T>, encoder: Encoder<T>, destination: Writable, options: PumpOptions) {
+  constructor(source: Source<T>, encoder: Encoder<T>, outlet: Outlet, options: PumpOptions) {
     this.#source = source
     this.#encoder = encoder
-    this.#destination = destination
+    this.#outlet = outlet
     this.#options = options
     const { sourceTimeout, stallTimeout, maxDuration, heartbeat } = options
     this.#sourceDeadline = new Deadline(sourceTimeout, () =>
@@ -96,14 +97,14 @@ export class Pump<T> {
   }
 
   /**
-   * Resolves when the last byte has been handed to the destination; a client that does not take it can still make
+   * Resolves when the last byte has been handed to the destination (which is left open); a client that does not take it can still make
    * `onLateFailure` be called, until `stop()`. Rejects when the source, a row or a limit fails.
    * After `stop()` it may stay pending for good, as a source may never answer: nothing else holds on to it.
    */
   run(signal: AbortSignal, onLateFailure: (error: unknown) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#fail = reject
-      this.#destination.on('drain', this.#onDrain)
+      this.#outlet.listen({ onDrain: this.#onDrain, onError: (error) => this.#abandon(error) })
       this.#maxDuration.start()
       this.#silence.start()
       this.#commitTimer = setTimeout(() => this.#commit(), this.#options.commitAfter)
@@ -124,7 +125,7 @@ export class Pump<T> {
     this.#silence.stop()
     clearTimeout(this.#commitTimer)
     clearImmediate(this.#pauseCheck)
-    this.#destination.off('drain', this.#onDrain)
+    this.#outlet.close()
   }
 
   /** Stops at once: what came after a write that was left out would close up to what stood before it. */
@@ -166,10 +167,11 @@ export class Pump<T> {
     }
     if (this.#stopped) return
     this.#text += this.#encoder.end()
-    this.#flush()
     this.#sourceEnded = true
+    this.#flush()
     this.#silence.stop()
     this.#stallDeadline.start()
+    await this.#outlet.end()
   }
 
   #flush(): void {
@@ -177,6 +179,13 @@ export class Pump<T> {
     const chunk = this.#text
     this.#text = ''
     this.#write(chunk)
+  }
+
+  /** Has all that was given so far sent, as nothing more is to come right now. */
+  #flushAll(): void {
+    this.#flush()
+    if (this.#writtenSinceFlush) this.#outlet.flush()
+    this.#writtenSinceFlush = false
   }
 
   async #writePieces(chunk: Uint8Array): Promise<void> {
@@ -188,16 +197,17 @@ export class Pump<T> {
 
   #write(chunk: string | Uint8Array): void {
     const { hash, maxBytes, onWrite } = this.#options
-    const bytes = this.bytes + Buffer.byteLength(chunk)
-    if (maxBytes !== 0 && bytes > maxBytes) {
+    const length = Buffer.byteLength(chunk)
+    if (maxBytes !== 0 && this.bytes + length > maxBytes) {
       this.#abandon(new CSV_EXPORT_MAX_BYTES(maxBytes))
       return
     }
-    this.bytes = bytes
+    this.bytes += length
+    this.#writtenSinceFlush = true
     this.firstByteAt ??= performance.now()
     this.#silence.start()
     hash?.update(chunk)
-    if (!this.#destination.write(chunk)) {
+    if (!this.#outlet.write(chunk, length, this.#sourceEnded)) {
       this.#needsDrain = true
       this.#stallDeadline.start()
     }
@@ -210,7 +220,7 @@ export class Pump<T> {
       this.#pauseCheck = undefined
       if (!this.#waitingForItem) return
       this.#sourceDeadline.start()
-      if (!this.#needsDrain) this.#flush()
+      if (!this.#needsDrain) this.#flushAll()
     })
   }
 
@@ -226,19 +236,22 @@ export class Pump<T> {
     this.#wakeWriter = undefined
     if (this.#sourceEnded) this.#stallDeadline.start()
     else this.#stallDeadline.stop()
-    if (this.#waitingForItem) this.#flush()
+    if (this.#waitingForItem) this.#flushAll()
   }
 
   #sendHeartbeat(): void {
     // A client that is not reading is not waiting for a sign of life.
     if (this.#needsDrain) this.#silence.start()
-    else this.#write((this.#options.heartbeat as Heartbeat).text)
+    else {
+      this.#write((this.#options.heartbeat as Heartbeat).text)
+      this.#outlet.flush()
+    }
   }
 
   #commit(): void {
     if (this.firstByteAt !== undefined || this.#stopped) return
     this.#text += this.#encoder.begin()
-    this.#flush()
+    this.#flushAll()
     this.#options.onCommit?.()
   }
 }

@@ -203,7 +203,7 @@ t.test('HEAD, 204 and 304 start no source and release it', async (t) => {
       reply.csv(rows())
     )
   })
-  const get = await fetch(url)
+  const get = await fetch(url, { headers: { 'accept-encoding': 'gzip' } })
   await get.text()
   t.equal(opened, 1)
   t.equal(released, 0)
