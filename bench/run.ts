@@ -42,7 +42,6 @@ console.log('\n| what | measured | goal | | medians |\n| --- | --- | --- | --- |
 
 await using bench = await Bench.start()
 for (const measure of chosen) {
-  const t0 = performance.now()
   try {
     for await (const result of measure.run(bench)) {
       console.log(line(result))
@@ -53,7 +52,5 @@ for (const measure of chosen) {
     console.log(`| ${measure.name} | | | REJECTED | ${error.message} |`)
     process.exitCode = 1
   }
-  console.error(measure.name, Math.round((performance.now() - t0) / 1000))
 }
-// T
 for (const note of bench.notes) console.log(`\n${note}`)
