@@ -23,7 +23,12 @@ const wanted = process.argv.slice(2)
 const chosen = measures.filter(
   ({ name }) => wanted.length === 0 || wanted.some((start) => name.startsWith(start))
 )
-if (chosen.length === 0) throw new Error(`there are: ${measures.map(({ name }) => name).join('; ')}`)
+if (chosen.length === 0) {
+  console.error(`no measure is called so; there are:\n${measures.map(({ name }) => name).join('\n')}`)
+  process.exit(1)
+}
+// So that the servers end too.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
 const cpu = cpus()
 console.log(

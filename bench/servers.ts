@@ -19,9 +19,10 @@ export async function startProgram(command: string, args: string[], env = {}): P
   const started = performance.now()
   const child = spawn(command, args, {
     env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    killSignal: 'SIGTERM'
+    stdio: ['ignore', 'pipe', 'pipe']
   })
+  const kill = (): void => void child.kill()
+  process.on('exit', kill)
   const output: string[] = []
   const url = await new Promise<string>((resolve, reject) => {
     const onLine = (line: string): void => {
@@ -39,6 +40,7 @@ export async function startProgram(command: string, args: string[], env = {}): P
     url,
     startUp: performance.now() - started,
     async [Symbol.asyncDispose]() {
+      process.off('exit', kill)
       const ended = once(child, 'exit')
       child.kill()
       await ended
