@@ -61,3 +61,10 @@ export function startNode(
 export function exportUrl({ url }: { url: string }, way: string, shape: Shape, rows = shape.rows): string {
   return `${url}/export?${new URLSearchParams({ way, shape: shape.name, rows: String(rows) })}`
 }
+
+/** Of a server.ts, in bytes. */
+export async function memory({ url }: Server): Promise<{ now: number; peak: number }> {
+  // Measures last for longer than the server keeps an idle connection.
+  const response = await fetch(`${url}/memory`, { headers: { connection: 'close' } })
+  return (await response.json()) as { now: number; peak: number }
+}

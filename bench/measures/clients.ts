@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { download, slowClients, startProbe } from '../clients.ts'
 import type { Measure } from '../measuring.ts'
-import { exportUrl, startNode } from '../servers.ts'
+import { exportUrl, memory, startNode } from '../servers.ts'
 import { mixed } from '../shapes.ts'
 
 const count = 500
@@ -16,14 +16,13 @@ const measure: Measure = {
     const report = exportUrl(server, 'reply.csv', mixed, rows)
     // What the code itself takes once it has run is no client's.
     for (let run = 0; run < 3; run++) await download(report)
-    const memory = async () => (await (await fetch(`${server.url}/memory`)).json()) as Record<string, number>
-    const { now: idle = 0 } = await memory()
+    const { now: idle } = await memory(server)
     const probe = await startProbe(`${server.url}/json`, 10)
     const serving = slowClients(report, count, bytesPerSecond)
     await sleep(14_000)
     const { p99, median, requests } = await probe.stop()
     const { whole, bytes } = await serving
-    const { peak = 0 } = await memory()
+    const { peak } = await memory(server)
     yield {
       what: `${count} clients that read at 100 kB/s at once: served whole`,
       value: whole,

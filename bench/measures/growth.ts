@@ -1,14 +1,9 @@
 import { download } from '../clients.ts'
 import { type Measure, median, megabytes } from '../measuring.ts'
-import { exportUrl, type Server, startNode } from '../servers.ts'
+import { exportUrl, memory, type Server, startNode } from '../servers.ts'
 import { mixed } from '../shapes.ts'
 
 const [small, large, huge] = [100_000, 5_000_000, 10_000_000]
-
-async function peak({ url }: Server): Promise<number> {
-  const { peak } = (await (await fetch(`${url}/memory`)).json()) as { peak: number }
-  return peak
-}
 
 async function time(server: Server, count: number): Promise<number> {
   return (await download(exportUrl(server, 'reply.csv', mixed, count))).seconds
@@ -18,7 +13,7 @@ async function time(server: Server, count: number): Promise<number> {
 async function peakMemory(count: number): Promise<number> {
   await using server = await startNode('server.ts')
   await time(server, count)
-  return peak(server)
+  return (await memory(server)).peak
 }
 
 async function times(server: Server, count: number, runs: number): Promise<number> {
@@ -32,12 +27,12 @@ const measure: Measure = {
   async *run(bench) {
     await using server = await startNode('server.ts')
     await times(server, small, 5)
-    const atSmall = await peak(server)
+    const atSmall = (await memory(server)).peak
     const seconds = await bench.medians(
       { small: () => times(server, small, 10), huge: () => time(server, huge) },
       3
     )
-    const atHuge = await peak(server)
+    const atHuge = (await memory(server)).peak
     const [smallCost, hugeCost] = [seconds.small / small, seconds.huge / huge].map((cost) => cost * 1e6)
     yield {
       what: 'cost per row of 10,000,000 rows against that of 100,000',
