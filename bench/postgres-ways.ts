@@ -1,0 +1,34 @@
+import { pipeline } from 'node:stream/promises'
+import { stringify } from 'csv-stringify'
+import type { FastifyInstance } from 'fastify'
+import { to as copyTo } from 'pg-copy-streams'
+import QueryStream from 'pg-query-stream'
+import postgres from '../plugins/postgres.ts'
+import { stringifyOptions } from './ways.ts'
+
+const query = 'SELECT * FROM rows'
+
+/** The rows of a table, read and sent in each way. */
+export async function postgresWays(app: FastifyInstance, { url }: { url: string }): Promise<void> {
+  app.register(postgres, { url })
+
+  app.get('/cursor', (_request, reply) => reply.csv(({ signal }) => app.postgres.rows(query, [], { signal })))
+
+  app.get('/query-stream', async (_request, reply) => {
+    const { client, release } = await app.postgres.lend()
+    reply.hijack()
+    reply.raw.writeHead(200, { 'content-type': 'text/csv; charset=utf-8' })
+    // Its own default of 100 rows makes it slower.
+    const rows = client.query(new QueryStream(query, [], { batchSize: 500 }))
+    await pipeline(rows, stringify(stringifyOptions), reply.raw)
+    release()
+  })
+
+  app.get('/copy', async (_request, reply) => {
+    const { client, release } = await app.postgres.lend()
+    reply.raw.once('close', () => release())
+    return reply.streamText(client.query(copyTo(`COPY (${query}) TO STDOUT WITH (FORMAT csv, HEADER)`)), {
+      type: 'text/csv; charset=utf-8'
+    })
+  })
+}
