@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
@@ -45,8 +45,21 @@ http {
 `
 }
 
+export interface Nginx {
+  url: string
+  start(): Promise<void>
+  /** SIGKILL to all of its processes; resolves when they are gone. */
+  kill(): Promise<void>
+}
+
 /** nginx with the compose file's configuration, in front of the app; only addresses and the log's place differ. */
 export async function startNginx(t: Test, appUrl: string): Promise<string> {
+  const nginx = await configureNginx(t, appUrl)
+  await nginx.start()
+  return nginx.url
+}
+
+export async function configureNginx(t: Test, appUrl: string): Promise<Nginx> {
   const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
   const port = await freePort()
   const server = readFileSync(configuration, 'utf8')
@@ -56,22 +69,40 @@ export async function startNginx(t: Test, appUrl: string): Promise<string> {
   writeFileSync(join(folder, 'conf.d/nginx.conf'), server)
   writeFileSync(join(folder, 'nginx.conf'), mainConfiguration(folder, new URL(appUrl).host))
 
-  // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
-  const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', join(folder, 'nginx.conf')], {
-    stdio: ['ignore', 'ignore', 'pipe']
-  })
-  nginx.stderr.on('data', (text) => t.comment(`nginx: ${text}`))
-  const kill = () => nginx.kill('SIGTERM')
-  process.once('exit', kill)
-  const exit = once(nginx, 'exit')
+  let child: ChildProcess | undefined
+  const end = (signal: NodeJS.Signals): void => {
+    // Its workers are in its process group.
+    if (child?.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), signal)
+  }
+  const stop = (): void => end('SIGTERM')
+  process.once('exit', stop)
   t.teardown(async () => {
-    process.off('exit', kill)
-    kill()
-    await exit
+    process.off('exit', stop)
+    stop()
+    if (child?.exitCode === null && child.signalCode === null) await once(child, 'exit')
     rmSync(folder, { recursive: true })
   })
-  await accepting(port, () => nginx.exitCode === null)
-  return `http://127.0.0.1:${port}`
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async start() {
+      const started = spawnNginx(folder)
+      started.stderr.on('data', (text) => t.comment(`nginx: ${text}`))
+      child = started
+      await accepting(port, () => started.exitCode === null)
+    },
+    async kill() {
+      end('SIGKILL')
+      await once(child as ChildProcess, 'close')
+    }
+  }
+}
+
+/** A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test. */
+function spawnNginx(folder: string) {
+  return spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', join(folder, 'nginx.conf')], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true
+  })
 }
 
 /** nginx does not say when it listens. */
