@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import pg from 'pg'
-import type { Receipt, ReceiptStore } from './csv-export/index.ts'
+import { MemoryReceipts, type Receipt, type ReceiptStore } from './csv-export/index.ts'
 import { DatabaseUnavailable } from './postgres.ts'
 
 export interface PostgresReceiptsOptions {
@@ -9,8 +9,8 @@ export interface PostgresReceiptsOptions {
   log: FastifyBaseLogger
   /** Days that a receipt is kept. @default 30 */
   maxAge?: number
-  /** Most receipts that wait in memory while the database is away: the oldest goes first. @default 10000 */
-  maxPending?: number
+  /** Most receipts in memory, also while the database is away: the oldest goes first. @default 10000 */
+  maxInMemory?: number
 }
 
 /** Longest wait for a connection, and then for an answer, in milliseconds. */
@@ -25,14 +25,15 @@ const expiryInterval = 60_000
 const expiryBatch = 10_000
 
 /**
- * Receipts in a PostgreSQL table, for all instances that share the database. While it is away they wait in memory,
- * where `get` of this instance finds them.
+ * Receipts in a PostgreSQL table, for all instances that share the database. While it is away they wait in memory;
+ * this instance answers for its latest ones all the time, as a client asks why most of all when the database has died.
  */
 export class PostgresReceipts implements ReceiptStore {
   readonly #pool: pg.Pool
   readonly #log: FastifyBaseLogger
   readonly #maxAge: number
-  readonly #maxPending: number
+  readonly #maxInMemory: number
+  readonly #latest: MemoryReceipts
   readonly #pending = new Map<string, Receipt>()
   #writing: Promise<void> | undefined
   #retryTimer: NodeJS.Timeout | undefined
@@ -40,10 +41,11 @@ export class PostgresReceipts implements ReceiptStore {
   #nextExpiry = 0
   #closed = false
 
-  constructor({ url, log, maxAge = 30, maxPending = 10_000 }: PostgresReceiptsOptions) {
+  constructor({ url, log, maxAge = 30, maxInMemory = 10_000 }: PostgresReceiptsOptions) {
     this.#log = log
     this.#maxAge = maxAge
-    this.#maxPending = maxPending
+    this.#maxInMemory = maxInMemory
+    this.#latest = new MemoryReceipts({ max: maxInMemory, maxAge: maxAge * 86_400_000 })
     this.#pool = new pg.Pool({
       connectionString: url,
       application_name: 'fastify-csv-export receipts',
@@ -59,15 +61,16 @@ export class PostgresReceipts implements ReceiptStore {
 
   /** Resolves when the receipt is in the database, or waits in memory for the database to be back. */
   async put(receipt: Receipt): Promise<void> {
+    this.#latest.put(receipt)
     this.#pending.set(receipt.id, receipt)
-    if (this.#pending.size > this.#maxPending) this.#dropOldest()
+    if (this.#pending.size > this.#maxInMemory) this.#dropOldest()
     if (this.#retryTimer === undefined) await this.#write()
   }
 
   /** @throws DatabaseUnavailable */
   async get(id: string): Promise<Receipt | undefined> {
-    const pending = this.#pending.get(id)
-    if (pending !== undefined) return pending
+    const latest = this.#latest.get(id)
+    if (latest !== undefined) return latest
     try {
       const { rows } = await this.#pool.query(selectReceipt, [id, this.#maxAge])
       return rows[0]?.receipt
