@@ -91,8 +91,10 @@ t.test('all processes of PostgreSQL are killed', async (t) => {
   database.on('error', () => {})
   const { rows } = await database.query('SELECT pid FROM pg_stat_activity')
   const ready = postgres.readyAgain()
-  // The postmaster first, which would otherwise replace the others.
-  for (const pid of [postgres.pid, ...rows.map(({ pid }) => pid)]) process.kill(pid, 'SIGKILL')
+  // Stopped, the postmaster cannot replace the others before its turn, nor do they see it end and say so.
+  process.kill(postgres.pid, 'SIGSTOP')
+  for (const { pid } of rows) process.kill(pid, 'SIGKILL')
+  process.kill(postgres.pid, 'SIGKILL')
   await sourceFailed(t, { client, id, exit }, ready)
   await nextIsWhole(t, server.url)
 })
