@@ -38,6 +38,7 @@ declare module 'fastify' {
       /**
        * The rows of one statement, which sees one snapshot, read through a server-side cursor.
        * The connection goes back to the pool on the last row, an error, `return()` or abort.
+       * @throws DatabaseUnavailable, an error of the server's own, or the reason of the signal
        * @example
        * for await (const row of app.postgres.rows('SELECT id FROM cargoes WHERE id > $1', [10])) use(row.id)
        */
@@ -46,7 +47,7 @@ declare module 'fastify' {
   }
 }
 
-/** No connection could be had: the database is down, or all connections stay busy. */
+/** No connection could be had, or it was lost: the database is down, or all connections stay busy. */
 export class DatabaseUnavailable extends Error {
   statusCode = 503
   code = 'DATABASE_UNAVAILABLE'
@@ -115,7 +116,9 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
       }
     } catch (error) {
       lease.release(error as Error)
-      throw signal?.aborted ? signal.reason : error
+      if (signal?.aborted) throw signal.reason
+      // What the server has not said itself is the network's, under one of many codes: EPIPE, ECONNRESET, or none.
+      throw error instanceof pg.DatabaseError ? error : new DatabaseUnavailable(error)
     } finally {
       signal?.removeEventListener('abort', onAbort)
       // Should the connection be lost before the answer, the lease gives it back itself.

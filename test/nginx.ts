@@ -44,21 +44,47 @@ http {
 `
 }
 
+export interface Nginx {
+  url: string
+  start(): Promise<void>
+  /** SIGKILL to all of its processes; resolves when they are gone. */
+  kill(): Promise<void>
+}
+
 /** nginx with the compose file's configuration, in front of the app; only addresses and the log's place differ. */
 export async function startNginx(t: Test, appUrl: string): Promise<string> {
+  const nginx = await configureNginx(t, appUrl)
+  await nginx.start()
+  return nginx.url
+}
+
+/** The same, to be started again at the same address after it has been killed. */
+export async function configureNginx(t: Test, appUrl: string): Promise<Nginx> {
   const [port] = (await freePorts(1)) as [number]
   const server = readFileSync(configuration, 'utf8')
     .replace('listen 80;', `listen 127.0.0.1:${port};`)
     .replace('access_log /dev/stdout export;', 'access_log off;')
   const upstream = `upstream app { server ${new URL(appUrl).host}; keepalive 32; }`
-  const stop = await runNginx(`${upstream}\n${server}`, port, (text) => t.comment(`nginx: ${text}`))
-  t.teardown(stop)
-  return `http://127.0.0.1:${port}`
+  let running: RunningNginx | undefined
+  t.teardown(() => running?.end('SIGTERM'))
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async start() {
+      running = await runNginx(`${upstream}\n${server}`, port, (text) => t.comment(`nginx: ${text}`))
+    },
+    async kill() {
+      await running?.end('SIGKILL')
+      running = undefined
+    }
+  }
+}
+
+export interface RunningNginx {
+  /** Sends a signal to all of its processes; resolves when they are gone. */
+  end(signal: NodeJS.Signals): Promise<void>
 }
 
 /**
- * Runs nginx until the returned function is called.
- *
  * @param http what its http context holds
  * @param port one of those that it listens on
  */
@@ -66,24 +92,32 @@ export async function runNginx(
   http: string,
   port: number,
   onMessage: (text: string) => void
-): Promise<() => Promise<void>> {
+): Promise<RunningNginx> {
   const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
   const file = join(folder, 'nginx.conf')
   writeFileSync(file, mainConfiguration(folder, http))
-  // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
   const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', file], {
-    stdio: ['ignore', 'ignore', 'pipe']
+    // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
+    stdio: ['ignore', 'ignore', 'pipe'],
+    // Its workers are in its process group, which a signal then reaches whole.
+    detached: true
   })
   nginx.stderr.on('data', (text) => onMessage(String(text)))
-  const kill = () => nginx.kill('SIGTERM')
-  process.once('exit', kill)
-  const exit = once(nginx, 'exit')
-  await accepting(port, () => nginx.exitCode === null)
-  return async () => {
-    process.off('exit', kill)
-    kill()
-    await exit
-    rmSync(folder, { recursive: true })
+  const closed = once(nginx, 'close')
+  const isAlive = () => nginx.exitCode === null && nginx.signalCode === null
+  const signalAll = (signal: NodeJS.Signals): void => {
+    if (isAlive()) process.kill(-(nginx.pid as number), signal)
+  }
+  const onExit = () => signalAll('SIGTERM')
+  process.once('exit', onExit)
+  await accepting(port, isAlive)
+  return {
+    async end(signal) {
+      process.off('exit', onExit)
+      signalAll(signal)
+      await closed
+      rmSync(folder, { recursive: true })
+    }
   }
 }
 

@@ -92,8 +92,8 @@ export async function startNginx(certificate: Certificate | undefined): Promise<
   const [first] = [...ports.values()] as [Record<Listener, number>]
   // Each broken upstream is an error to it.
   const quiet = 'access_log off; error_log stderr emerg;'
-  const stop = await runNginx(quiet + servers.join(''), first.plain, console.error)
-  return { ports, stop }
+  const nginx = await runNginx(quiet + servers.join(''), first.plain, console.error)
+  return { ports, stop: () => nginx.end('SIGTERM') }
 }
 
 /** Where a cell's client finds the app. */
