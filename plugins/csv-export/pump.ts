@@ -1,5 +1,4 @@
 import type { Hash } from 'node:crypto'
-import { setImmediate as turn } from 'node:timers/promises'
 import { Deadline } from './deadline.ts'
 import type { Encoder } from './encoder.ts'
 import {
@@ -11,6 +10,7 @@ import {
 } from './errors.ts'
 import type { Outlet } from './outlet.ts'
 import { isPromiseLike, type Source } from './source.ts'
+import { ownTurn } from './turns.ts'
 
 /** Text sent into a silent stream, so that nothing in between takes the connection for dead. */
 export interface Heartbeat {
@@ -139,6 +139,7 @@ export class Pump<T> {
     this.#sourceDeadline.start()
     await this.#source.open(signal, batches)
     this.#sourceDeadline.stop()
+    await ownTurn()
     while (!this.#stopped) {
       let step = this.#source.next()
       if (isPromiseLike(step)) {
@@ -162,8 +163,8 @@ export class Pump<T> {
       }
       // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
       // Not even a drained destination is one: a socket that takes a chunk at once says so within the same turn.
-      await turn()
       if (this.#needsDrain) await this.#drained()
+      await ownTurn()
     }
     if (this.#stopped) return
     this.#text += this.#encoder.end()

@@ -32,6 +32,9 @@ function receipt(values: Partial<Receipt> = {}): Receipt {
     startedAt: '2026-01-31T23:59:59.999Z',
     firstByteAfter: 1.234,
     duration: 56.789,
+    contentCoding: null,
+    sentBytes: 42,
+    escapedCells: 0,
     errorCode: 'EIO',
     sha256: null,
     ...values
