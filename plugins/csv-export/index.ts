@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { StreamedBody } from './body.ts'
 import { type ContentCoding, contentCodings, ReplyCoding } from './content-coding.ts'
+import { EncodedRows } from './encoded-rows.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
@@ -12,6 +13,7 @@ import {
   type Column,
   type ColumnKey,
   type CsvOptions,
+  type Dialect,
   defined,
   type PluginOptions,
   pluginDefaults,
@@ -33,7 +35,8 @@ declare module 'fastify' {
      *
      * @param rows an iterable or async iterable of objects or of arrays, or a function that opens one; the function
      * is called only when the body is wanted, with a `signal` that fires when the client is gone or the export failed
-     * @param options see {@link CsvOptions}; with `batches: true`, rows come in arrays of them; what is left out is taken from the plugin's own options
+     * @param options see {@link CsvOptions}; with `batches: true`, rows come in arrays of them, with
+     * `encoded: true`, as strings or Buffers of CSV; what is left out is taken from the plugin's own options
      * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
      * @example
      * app.get('/users.csv', (request, reply) =>
@@ -43,6 +46,10 @@ declare module 'fastify' {
     csv<Row extends AnyRow>(
       rows: SourceInput<readonly Row[]>,
       options: NoInfer<CsvOptions<Row>> & { batches: true }
+    ): this
+    csv(
+      chunks: SourceInput<string | Uint8Array>,
+      options: Omit<CsvOptions, keyof Dialect> & { header?: boolean; encoded: true }
     ): this
     csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: NoInfer<CsvOptions<Row>>): this
 
@@ -78,10 +85,11 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return stream(this, 'csv', rows, (id) => {
       checkCsvOptions(options)
       const settings = withExcel(defaults, defined(options))
-      const encoder = new CsvEncoder(settings)
-      const header = settings.header === false ? 'absent' : 'present'
-      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header}`, settings.filename)
-      return { encoder, settings }
+      const { encoded, filename, header = true } = settings
+      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`, filename)
+      return encoded
+        ? { encoder: new EncodedRows(header), settings: { ...settings, batches: false } }
+        : { encoder: new CsvEncoder(settings), settings }
     })
   } as FastifyReply['csv'])
 

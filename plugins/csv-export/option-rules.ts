@@ -4,6 +4,7 @@ import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from './errors.t
 import {
   type CsvOptions,
   type Dialect,
+  defined,
   type PluginOptions,
   pluginDefaults,
   type StreamOptions,
@@ -102,6 +103,7 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
   filename: string,
   chunkSize: count,
   batches: boolean,
+  encoded: boolean,
   compress: {
     accepts: (value) =>
       isBoolean(value) || (Array.isArray(value) && value.every((coding) => contentCodings.includes(coding))),
@@ -149,6 +151,8 @@ const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
 }
 
 export const dialectOptionNames = Object.keys(dialectRules)
+/** Those of ours that make or change the text of rows. */
+const textOptionNames = ['batches', 'endMark', 'excel', 'formulas']
 export const streamOptionNames = Object.keys(streamRules)
 export const csvOptionNames = Object.keys(csvRules)
 export const streamTextOptionNames = Object.keys(streamTextRules)
@@ -157,6 +161,13 @@ export const pluginOptionNames = Object.keys(pluginRules)
 /** Throws CSV_EXPORT_UNKNOWN_OPTION or CSV_EXPORT_INVALID_OPTION for the first option that is wrong. */
 export function checkCsvOptions(options: unknown): asserts options is CsvOptions {
   check(options, csvRules)
+  const { encoded, ...others } = options as CsvOptions
+  if (!encoded) return
+  const changesText = (name: string) =>
+    name !== 'header' && (dialectOptionNames.includes(name) || textOptionNames.includes(name))
+  const [name, value] = Object.entries(defined(others)).find(([name]) => changesText(name)) ?? []
+  if (name === undefined) return
+  throw new CSV_EXPORT_INVALID_OPTION(name, 'left out with "encoded: true"', describe(value))
 }
 
 /** As `checkCsvOptions`, for the options of the plugin. */

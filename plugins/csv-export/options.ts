@@ -68,6 +68,12 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   /** Whether `rows` gives arrays of rows, as database drivers fetch them. @default false */
   batches?: boolean
   /**
+   * Whether `rows` gives CSV that is encoded already, as strings or Buffers, such as a database's COPY: it is sent as it
+   * is. `header` then says whether it begins with a header line; options that would change the text are refused.
+   * @default false
+   */
+  encoded?: boolean
+  /**
    * The content codings that may be negotiated, in the order of preference; true is all of them, false none.
    * A body under 1 KiB is sent as it is. @default true: ['zstd', 'br', 'gzip']
    */
@@ -159,6 +165,7 @@ export type Dialect = Omit<
   | 'filename'
   | 'chunkSize'
   | 'batches'
+  | 'encoded'
   | 'compress'
   | 'maxRows'
   | 'endMark'
@@ -171,6 +178,7 @@ export const pluginDefaults = {
   filename: 'export.csv',
   chunkSize: 32_768,
   batches: false,
+  encoded: false,
   compress: true as boolean | readonly ContentCoding[],
   commitAfter: 10_000,
   sourceTimeout: 300_000,
