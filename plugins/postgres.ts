@@ -109,7 +109,7 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
       for (;;) {
         signal?.throwIfAborted()
         reading = true
-        const batch = await cursor.read(batchSize)
+        const batch = await read(lease.client, cursor, batchSize)
         reading = false
         if (batch.length === 0) return
         for (const row of batch) yield row
@@ -148,6 +148,19 @@ async function connect(pool: pg.Pool, signal?: AbortSignal): Promise<pg.PoolClie
   } finally {
     signal?.removeEventListener('abort', onAbort)
   }
+}
+
+/** The next rows. A cursor that has had its last one does not answer when the connection is lost just then. */
+function read(client: pg.PoolClient, cursor: Cursor<TextRow>, count: number): Promise<TextRow[]> {
+  return new Promise((resolve, reject) => {
+    const onEnd = (): void => reject(new Error('the database connection was lost'))
+    client.once('end', onEnd)
+    cursor.read(count, (error, rows) => {
+      client.off('end', onEnd)
+      if (error) reject(error)
+      else resolve(rows)
+    })
+  })
 }
 
 /** A closed socket alone does not stop a query: the server would notice only when it has rows to send. */

@@ -1,4 +1,5 @@
-import { createServer } from 'node:net'
+import { EventEmitter, once } from 'node:events'
+import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { prepareDatabase } from '../../database/prepare.ts'
@@ -165,4 +166,53 @@ t.test('several processes that start together prepare the database once', async 
     await copyToCsv(database, query),
     'the same seed makes the same cargoes'
   )
+})
+
+/** A database behind a relay that hands each answer to `onAnswer` after it has passed it on; its connection string. */
+async function relayed(t: Test, onAnswer: (answer: Buffer, app: Socket) => void): Promise<string> {
+  const { hostname, port } = new URL(url)
+  const relay = createServer((app) => {
+    const server = connectSocket(Number(port), hostname)
+    for (const socket of [app, server]) socket.on('error', () => {})
+    app.pipe(server)
+    app.on('close', () => server.destroy())
+    server.on('data', (answer: Buffer) => {
+      app.write(answer)
+      onAnswer(answer, app)
+    })
+  }).listen(0, '127.0.0.1')
+  await once(relay, 'listening')
+  t.teardown(() => relay.close())
+  const address = new URL(url)
+  address.host = `127.0.0.1:${(relay.address() as AddressInfo).port}`
+  return address.href
+}
+
+t.test('a connection lost after the last row, before the server is ready again, is an error', async (t) => {
+  const relay = await relayed(t, (answer, app) => {
+    if (answer.includes('SELECT 3\0')) app.end()
+  })
+  const app = await build(t, { url: relay })
+  await t.rejects(collect(app.postgres.rows('SELECT generate_series(1, 3)')), /connection was lost/)
+  t.equal(app.postgres.pool.totalCount, 0)
+})
+
+t.test('an error that comes between two reads is no end of the rows', async (t) => {
+  let connection = new EventEmitter()
+  let socket: Socket | undefined
+  const relay = await relayed(t, (_answer, app) => {
+    socket = app
+  })
+  const app = await build(t, { url: relay })
+  app.postgres.pool.on('acquire', (client) => {
+    connection = (client as unknown as { connection: EventEmitter }).connection
+  })
+  const rows = app.postgres.rows('SELECT generate_series(1, 10)', [], { batchSize: 2 })
+  await rows.next()
+  const fields = Buffer.from('SERROR\0C40001\0Mconflict with recovery\0\0')
+  const head = Buffer.from([0x45, 0, 0, 0, 4 + fields.length])
+  socket?.write(Buffer.concat([head, fields]))
+  await once(connection, 'readyForQuery')
+  await t.rejects(collect(rows), { code: '40001' })
+  t.equal(app.postgres.pool.totalCount, 0)
 })
