@@ -1,7 +1,6 @@
 import { pipeline } from 'node:stream/promises'
 import { stringify } from 'csv-stringify'
 import type { FastifyInstance } from 'fastify'
-import { to as copyTo } from 'pg-copy-streams'
 import QueryStream from 'pg-query-stream'
 import postgres from '../plugins/postgres.ts'
 import { stringifyOptions } from './ways.ts'
@@ -12,7 +11,9 @@ const query = 'SELECT * FROM rows'
 export async function postgresWays(app: FastifyInstance, { url }: { url: string }): Promise<void> {
   app.register(postgres, { url })
 
-  app.get('/cursor', (_request, reply) => reply.csv(({ signal }) => app.postgres.rows(query, [], { signal })))
+  app.get('/cursor', (_request, reply) =>
+    reply.csv(({ signal }) => app.postgres.batches(query, [], { signal }), { batches: true })
+  )
 
   app.get('/query-stream', async (_request, reply) => {
     const { client, release } = await app.postgres.lend()
@@ -24,11 +25,7 @@ export async function postgresWays(app: FastifyInstance, { url }: { url: string 
     release()
   })
 
-  app.get('/copy', async (_request, reply) => {
-    const { client, release } = await app.postgres.lend()
-    reply.raw.once('close', () => release())
-    return reply.streamText(client.query(copyTo(`COPY (${query}) TO STDOUT WITH (FORMAT csv, HEADER)`)), {
-      type: 'text/csv; charset=utf-8'
-    })
-  })
+  app.get('/copy', (_request, reply) =>
+    reply.csv(({ signal }) => app.postgres.copy(query, { signal }), { encoded: true })
+  )
 }

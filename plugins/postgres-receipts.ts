@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import pg from 'pg'
 import { MemoryReceipts, type Receipt, type ReceiptStore } from './csv-export/index.ts'
-import { DatabaseUnavailable } from './postgres.ts'
+import { DatabaseUnavailable } from './database-unavailable.ts'
 
 export interface PostgresReceiptsOptions {
   /** Connection string of a prepared database. */

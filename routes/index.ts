@@ -34,6 +34,11 @@ const examples: Example[] = [
     path: '/reports/cargoes.csv?commodity=Tea&limit=10'
   },
   {
+    route: 'GET /reports/all-cargoes.csv',
+    about: 'The whole report as COPY encodes it in PostgreSQL: the fastest way for plain SQL.',
+    path: '/reports/all-cargoes.csv'
+  },
+  {
     route: 'POST /imports',
     about: 'Imports a file in the format of the report, with progress while the upload is still going on.',
     options: "-N -F 'file=@cargoes.csv'",
