@@ -73,14 +73,17 @@ export class PlainRows {
     let text = ''
     let index = 0
     // Columns are mostly a row's keys in their order. V8 then reads each where the loop stands, without looking for it:
-    // a quarter less for 60 columns. https://v8.dev/blog/fast-for-in
-    for (const key in row) {
-      if (key !== keys[index]) break
-      const field = this.#field(row[key])
-      if (field === undefined) return undefined
-      if (index !== 0) text += this.#delimiter
-      text += field
-      index++
+    // a quarter less for 60 columns (https://v8.dev/blog/fast-for-in). Without a prototype, an object is a hash table,
+    // whose keys it would have to collect first.
+    if (Object.getPrototypeOf(row) !== null) {
+      for (const key in row) {
+        if (key !== keys[index]) break
+        const field = this.#field(row[key])
+        if (field === undefined) return undefined
+        if (index !== 0) text += this.#delimiter
+        text += field
+        index++
+      }
     }
     for (; index < keys.length; index++) {
       const field = this.#field(row[keys[index] as string])
