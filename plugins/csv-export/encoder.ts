@@ -110,7 +110,7 @@ export class CsvEncoder implements Encoder<unknown> {
     const text = this.#stringifyRecord(row)
     if (this.count === 0 && Array.isArray(row)) this.#firstRowLength = row.length
     if (this.count === 0 && this.#plainRowsWanted) {
-      this.#plainRows = PlainRows.for(this.#stringifier.options, this.#formulas)
+      this.#plainRows = PlainRows.for(this.#stringifier.options, row, this.#formulas)
     }
     return text
   }

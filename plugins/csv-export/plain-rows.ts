@@ -21,12 +21,18 @@ export class PlainRows {
   readonly #special: RegExp
   readonly #formulas: FormulaGuard | undefined
 
+  // V8 keeps an object without one as a hash table, whose keys it has to collect for a loop. Asked of the first row
+  // only, as the question costs as much as a field.
+  readonly #rowsHavePrototype: boolean
+
   private constructor(
     settings: Settings,
     keys: readonly string[] | undefined,
+    firstRow: object,
     formulas: FormulaGuard | undefined
   ) {
     this.#keys = keys
+    this.#rowsHavePrototype = Object.getPrototypeOf(firstRow) !== null
     this.#delimiter = settings.delimiter
     this.#quote = settings.quote
     // A replacement, in which a dollar sign stands for itself if it is written twice.
@@ -37,11 +43,11 @@ export class PlainRows {
   }
 
   /** @param settings csv-stringify's own, after it has seen the first row, so that columns are known */
-  static for(settings: Settings, formulas?: FormulaGuard): PlainRows | undefined {
+  static for(settings: Settings, firstRow: object, formulas?: FormulaGuard): PlainRows | undefined {
     const columns = settings.columns as { key: string }[] | undefined
     const keys = columns?.map(({ key }) => key)
     return hasPlainOptions(settings) && (keys ?? []).every(isPlainKey)
-      ? new PlainRows(settings, keys, formulas)
+      ? new PlainRows(settings, keys, firstRow, formulas)
       : undefined
   }
 
@@ -56,12 +62,13 @@ export class PlainRows {
   }
 
   #encodeArray(row: unknown[]): string | undefined {
+    const delimiter = this.#delimiter
     const length = this.#keys?.length ?? row.length
     let text = ''
     for (let index = 0; index < length; index++) {
       const field = this.#field(row[index])
       if (field === undefined) return undefined
-      if (index !== 0) text += this.#delimiter
+      if (index !== 0) text += delimiter
       text += field
     }
     return this.#record(text, length)
@@ -70,17 +77,17 @@ export class PlainRows {
   #encodeObject(row: Record<string, unknown>): string | undefined {
     const keys = this.#keys
     if (keys === undefined) return undefined
+    const delimiter = this.#delimiter
     let text = ''
     let index = 0
     // Columns are mostly a row's keys in their order. V8 then reads each where the loop stands, without looking for it:
-    // a quarter less for 60 columns (https://v8.dev/blog/fast-for-in). Without a prototype, an object is a hash table,
-    // whose keys it would have to collect first.
-    if (Object.getPrototypeOf(row) !== null) {
+    // a quarter less for 60 columns. https://v8.dev/blog/fast-for-in
+    if (this.#rowsHavePrototype) {
       for (const key in row) {
         if (key !== keys[index]) break
         const field = this.#field(row[key])
         if (field === undefined) return undefined
-        if (index !== 0) text += this.#delimiter
+        if (index !== 0) text += delimiter
         text += field
         index++
       }
@@ -88,7 +95,7 @@ export class PlainRows {
     for (; index < keys.length; index++) {
       const field = this.#field(row[keys[index] as string])
       if (field === undefined) return undefined
-      if (index !== 0) text += this.#delimiter
+      if (index !== 0) text += delimiter
       text += field
     }
     return this.#record(text, keys.length)
