@@ -126,14 +126,18 @@ const options: fc.Arbitrary<CsvOptions> = fc.record(
   },
   { requiredKeys: [] }
 )
+/** Characters of the texts of numbers, booleans and dates, which would need quotes then. */
+const inTexts = fc.constantFrom(...'1.-:eT')
+const rarely = (rare: fc.Arbitrary<string>, ...usual: string[]) =>
+  fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...usual) }, rare)
 /** The same character twice, as a quote other than `"` is only plain then. */
 const plainOptions: fc.Arbitrary<CsvOptions> = fc
   .record({
     columns: fc.option(fc.array(plainKey, { minLength: 1, maxLength: 5 }), { nil: undefined }),
     header: fc.boolean(),
-    delimiter: fc.constantFrom(',', ';', '\t', '|', '$', ']', '^', 'é'),
+    delimiter: rarely(inTexts, ',', ';', '\t', '|', '$', ']', '^', 'é'),
     recordDelimiter: fc.constantFrom('\n', 'windows', 'mac'),
-    quote: fc.constantFrom('"', '"', "'", '$', '\\'),
+    quote: rarely(inTexts, '"', '"', "'", '$', '\\'),
     formulas: fc.constantFrom('keep' as const, 'escape' as const)
   })
   .map((options) => ({ ...options, escape: options.quote }))
@@ -174,7 +178,7 @@ t.test('plain rows are written as csv-stringify writes them', async (t) => {
     { numRuns: 100_000 }
   )
   t.comment(`${plain} files with plain rows, ${both} of them with others after the first`)
-  t.ok(plain > 20_000 && both > 5_000, 'neither way is rare')
+  t.ok(plain > 15_000 && both > 4_000, 'neither way is rare')
 })
 
 t.test('a number has the text that JavaScript gives it', async (t) => {
