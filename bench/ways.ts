@@ -84,6 +84,8 @@ async function readyBuffers(shape: Shape, count: number): Promise<Buffer[]> {
 export const ways: Record<string, Way> = {
   'reply.csv': (reply, shape, count) => reply.csv(generate(shape, count)),
 
+  'reply.csv, rows in batches': (reply, shape, count) => reply.csv(batches(shape, count), { batches: true }),
+
   'the usual pipeline': (reply, shape, count) =>
     send(reply, generate(shape, count), { transforms: [stringify(stringifyOptions)] }),
 

@@ -33,8 +33,7 @@ export class CsvEncoder implements Encoder<unknown> {
   #firstRowLength = 1
   #ending = false
 
-  /** @param plainRowsWanted whether rows that need nothing but quoting may bypass csv-stringify: only with our own casts */
-  constructor(settings: CsvOptions, plainRowsWanted = settings.cast === undefined) {
+  constructor(settings: CsvOptions) {
     const options = toStringifyOptions(settings)
     this.#formulas = FormulaGuard.for(settings.formulas)
     // Not without need, as they cost a call a cell.
@@ -49,7 +48,7 @@ export class CsvEncoder implements Encoder<unknown> {
     )
     this.#stringifier = new RowStringifier(options)
     this.#unquotable = this.#stringifier.unquotable
-    this.#plainRowsWanted = plainRowsWanted
+    this.#plainRowsWanted = settings.encoder !== 'csv-stringify' && settings.cast === undefined
     this.#endMark = settings.endMark
   }
 
@@ -111,7 +110,7 @@ export class CsvEncoder implements Encoder<unknown> {
     const text = this.#stringifyRecord(row)
     if (this.count === 0 && Array.isArray(row)) this.#firstRowLength = row.length
     if (this.count === 0 && this.#plainRowsWanted) {
-      this.#plainRows = PlainRows.for(this.#stringifier.options, this.#formulas)
+      this.#plainRows = PlainRows.for(this.#stringifier.options, row, this.#formulas)
     }
     return text
   }

@@ -119,6 +119,10 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
     expected: "'keep', 'escape' or 'reject'"
   },
   excel: boolean,
+  encoder: {
+    accepts: (value) => ['auto', 'csv-stringify'].includes(value as string),
+    expected: "'auto' or 'csv-stringify'"
+  },
   ...dialectRules
 }
 

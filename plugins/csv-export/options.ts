@@ -127,6 +127,11 @@ export interface CsvOptions<Row = any> extends StreamOptions {
    * @default false @example { excel: true, delimiter: ';' }
    */
   excel?: boolean
+  /**
+   * Who writes the rows: csv-stringify, or a shorter way of ours wherever it writes the same (`auto`).
+   * @default 'auto'
+   */
+  encoder?: 'auto' | 'csv-stringify'
   /** Functions that turn a value of a type into text. @default see docs/csv-format.md */
   cast?: StringifyOptions['cast']
 }
@@ -171,6 +176,7 @@ export type Dialect = Omit<
   | 'endMark'
   | 'formulas'
   | 'excel'
+  | 'encoder'
 >
 
 /** Where an option has a default of ours; csv-stringify's have theirs. */

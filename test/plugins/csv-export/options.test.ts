@@ -126,6 +126,7 @@ const wrong: [unknown, string, RegExp][] = [
     /^option "formulas" must be 'keep', 'escape' or 'reject', got true$/
   ],
   [{ formulas: () => {} }, 'CSV_EXPORT_INVALID_OPTION', /"formulas" .* got a function$/],
+  [{ encoder: 'fast' }, 'CSV_EXPORT_INVALID_OPTION', /"encoder" must be 'auto' or 'csv-stringify'/],
   [{ excel: { delimiter: ';' } }, 'CSV_EXPORT_INVALID_OPTION', /"excel" must be true or false/],
   [
     { cast: { int: String } },

@@ -65,8 +65,8 @@ t.test('what cannot be written says row and column', async (t) => {
   const circular: { self?: object } = {}
   circular.self = circular
   const fails = (rows: readonly object[], message: RegExp, settings: CsvOptions = {}, cause = /./) => {
-    for (const plainRowsWanted of [true, false]) {
-      const encoder = new CsvEncoder(settings, plainRowsWanted && settings.cast === undefined)
+    for (const encoderName of ['auto', 'csv-stringify'] as const) {
+      const encoder = new CsvEncoder({ ...settings, encoder: encoderName })
       const error = t.throws(() => {
         for (const row of rows) encoder.encode(row)
         encoder.end()
