@@ -156,7 +156,7 @@ const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
 
 export const dialectOptionNames = Object.keys(dialectRules)
 /** Those of ours that make or change the text of rows. */
-const textOptionNames = ['batches', 'endMark', 'excel', 'formulas']
+const textOptionNames = ['batches', 'encoder', 'endMark', 'excel', 'formulas']
 export const streamOptionNames = Object.keys(streamRules)
 export const csvOptionNames = Object.keys(csvRules)
 export const streamTextOptionNames = Object.keys(streamTextRules)
