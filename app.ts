@@ -1,8 +1,14 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
-import csvExport, { type PluginOptions } from './plugins/csv-export/index.ts'
+import csvExport, {
+  MemoryReceipts,
+  type PluginOptions,
+  type ReceiptStore
+} from './plugins/csv-export/index.ts'
 import postgres from './plugins/postgres.ts'
+import { PostgresReceipts } from './plugins/postgres-receipts.ts'
 import commands from './routes/commands.ts'
 import downloads from './routes/downloads.ts'
+import exports from './routes/exports.ts'
 import imports from './routes/imports.ts'
 import index from './routes/index.ts'
 import reports from './routes/reports.ts'
@@ -23,8 +29,10 @@ export interface AppOptions {
 /** The sample server, ready to listen or to inject into. */
 export async function buildApp(options: AppOptions = {}): Promise<FastifyInstance> {
   const app = Fastify({ logger: options.logger ?? false, forceCloseConnections: true, ...validation })
-  await app.register(csvExport, { closeGrace: options.closeGrace, ...options.exports })
+  const receipts = openReceipts(app, options.databaseUrl)
+  await app.register(csvExport, { receipts, closeGrace: options.closeGrace, ...options.exports })
   await app.register(index)
+  await app.register(exports, { receipts })
   await app.register(downloads)
   await app.register(streamed)
   await app.register(commands)
@@ -34,4 +42,13 @@ export async function buildApp(options: AppOptions = {}): Promise<FastifyInstanc
     await app.register(imports)
   }
   return app
+}
+
+/** Without a database, receipts are kept in memory alone. */
+function openReceipts(app: FastifyInstance, url: string | undefined): ReceiptStore {
+  if (url === undefined) return new MemoryReceipts()
+  const receipts = new PostgresReceipts({ url, log: app.log })
+  // By then the last exports have ended: the plugin sees to it before.
+  app.addHook('onClose', () => receipts.close())
+  return receipts
 }

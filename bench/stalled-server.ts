@@ -37,7 +37,7 @@ if (databaseUrl !== undefined) {
   const text = `SELECT ${cargoColumns} FROM cargoes, generate_series(1, $1::integer) ORDER BY id`
   app.get<{ Querystring: { rows?: string } }>('/cursor', ({ query: { rows } }, reply) => {
     const statement = rows === undefined ? text : `${text} LIMIT ${Number(rows)}`
-    return reply.csv(({ signal }) => app.postgres.rows(statement, [1_000], { signal }))
+    return reply.csv(({ signal }) => app.postgres.batches(statement, [1_000], { signal }), { batches: true })
   })
 }
 

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { createTables } from './cargoes.ts'
+import { createReceipts } from './receipts.ts'
 
 export interface PrepareOptions {
   /** Number of sample cargoes. @default 1_000_000 */
@@ -28,7 +29,7 @@ const commodities = [
 ]
 
 /**
- * Creates the tables and their sample data when the database has none, all in one transaction:
+ * Creates the tables and their sample data where the database has none, all in one transaction:
  * what was cut short is done again, and of several processes that start together one does it.
  */
 export async function prepareDatabase(url: string, options: PrepareOptions = {}): Promise<void> {
@@ -42,6 +43,7 @@ export async function prepareDatabase(url: string, options: PrepareOptions = {})
       await client.query(createTables)
       await fill(client, options)
     }
+    await client.query(createReceipts)
     await client.query('COMMIT')
     if (!rows[0].present) await client.query('VACUUM ANALYZE cargoes')
   } finally {

@@ -1,14 +1,12 @@
-import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { findPrograms, type PostgresPrograms } from './postgres-programs.ts'
+import { Postmaster } from './postmaster.ts'
 
 export interface EmbeddedPostgresOptions {
   /** Holds the data between runs; created when missing. One process at a time may use it. */
@@ -20,8 +18,8 @@ export interface EmbeddedPostgresOptions {
 export interface EmbeddedPostgres {
   /** Connection string, with a password that is known to this folder alone. */
   url: string
-  /** The postmaster's process id. */
-  pid: number
+  /** The postmaster's process id: another one after it was killed, and started again. */
+  readonly pid: number
   /** Shuts PostgreSQL down, and waits until its data is safe on disk. May be called twice. */
   stop(): Promise<void>
 }
@@ -42,22 +40,21 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   await stopAbandoned(data, password)
   if (!existsSync(data)) await createCluster(programs, folder, data)
 
-  const { postmaster, port } = await launch(programs, data, log)
-  const killWithParent = (): void => void postmaster.kill('SIGINT')
-  process.on('exit', killWithParent)
-  postmaster.once('exit', () => process.off('exit', killWithParent))
-  const stop = async (): Promise<void> => {
-    await guard?.end().catch(() => {})
-    await stopChild(postmaster)
-  }
-  let guard: pg.Client | undefined
+  const postmaster = await Postmaster.start(programs, data, log)
+  const url = connectionString(postmaster.port, password)
   try {
-    guard = await takeOwnership(connectionString(port, password))
+    const release = await holdOwnership(url)
+    return {
+      url,
+      get pid() {
+        return postmaster.pid
+      },
+      stop: () => Promise.all([postmaster.stop(), release()]).then(() => {})
+    }
   } catch (error) {
-    await stop()
+    await postmaster.stop()
     throw error
   }
-  return { url: connectionString(port, password), pid: postmaster.pid as number, stop }
 }
 
 async function readPassword(folder: string): Promise<string> {
@@ -94,61 +91,6 @@ async function createCluster({ owner, run }: PostgresPrograms, folder: string, d
   await rename(unfinished, data)
 }
 
-interface Launched {
-  postmaster: ChildProcess
-  port: number
-}
-
-async function launch(
-  { run }: PostgresPrograms,
-  data: string,
-  log: (line: string) => void
-): Promise<Launched> {
-  const settings = {
-    listen_addresses: '127.0.0.1',
-    unix_socket_directories: '',
-    lc_messages: 'C',
-    // Sample data: the last moment before a power cut may be lost, the database stays whole.
-    synchronous_commit: 'off',
-    max_wal_size: '2GB'
-  }
-  for (let attempt = 1; ; attempt++) {
-    const port = await freePort()
-    const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-    const postmaster = run('postgres', ['-D', data, '-p', String(port), ...flags])
-    try {
-      await ready(postmaster, log)
-      return { postmaster, port }
-    } catch (error) {
-      // Another process may have taken the port, and what a killed server leaves behind takes a moment to end.
-      if (attempt === 5 || !/could not create any TCP|shared memory block/.test(String(error))) throw error
-      await sleep(200 * attempt)
-    }
-  }
-}
-
-function ready(postmaster: ChildProcess, log: (line: string) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const output: string[] = []
-    postmaster.once('error', reject)
-    postmaster.once('close', () => reject(new Error(`PostgreSQL did not start: ${output.join('\n')}`)))
-    createInterface({ input: postmaster.stderr as NodeJS.ReadableStream }).on('line', (line) => {
-      log(line)
-      if (output.length < 50) output.push(line)
-      if (line.includes('database system is ready to accept connections')) resolve()
-    })
-  })
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
 function connectionString(port: number, password: string): string {
   return `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
 }
@@ -164,6 +106,30 @@ async function takeOwnership(url: string): Promise<pg.Client | undefined> {
   if (rows[0].taken) return client
   await client.end()
   return undefined
+}
+
+/** Takes the lock, and takes it again whenever PostgreSQL has ended all its sessions, as it does after a crash. */
+async function holdOwnership(url: string): Promise<() => Promise<void>> {
+  let released = false
+  let client: pg.Client | undefined
+  const take = async (): Promise<void> => {
+    client = await takeOwnership(url)
+    client?.once('end', retake)
+  }
+  const retake = async (): Promise<void> => {
+    while (!released) {
+      try {
+        return await take()
+      } catch {
+        await sleep(100)
+      }
+    }
+  }
+  await take()
+  return async () => {
+    released = true
+    await client?.end().catch(() => {})
+  }
 }
 
 /** A process that was killed leaves its PostgreSQL running. A file of one that is gone too, PostgreSQL handles itself. */
@@ -192,12 +158,4 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
-}
-
-/** SIGINT is PostgreSQL's fast shutdown: it ends open connections instead of waiting for them. */
-async function stopChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const exited = once(child, 'exit')
-  child.kill('SIGINT')
-  await exited
 }

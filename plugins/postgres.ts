@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import Cursor from 'pg-cursor'
+import { DatabaseUnavailable } from './database-unavailable.ts'
+import { copyOut, cursorBatches } from './postgres-rows.ts'
 
 /** A row as PostgreSQL's own text: no digit of a numeric, bigint or timestamp is lost on the way to a file. */
 export type TextRow = Record<string, string | null>
@@ -13,7 +14,7 @@ export interface PostgresOptions {
   maxConnections?: number
 }
 
-export interface RowsOptions {
+export interface BatchesOptions {
   /** Ends the query when it fires, at once, also on the server. */
   signal?: AbortSignal
   /** Rows fetched from the server at a time. @default 200 */
@@ -36,26 +37,23 @@ declare module 'fastify' {
       /** Borrows a connection. @throws DatabaseUnavailable, or the reason of the signal */
       lend(signal?: AbortSignal): Promise<Lease>
       /**
-       * The rows of one statement, which sees one snapshot, read through a server-side cursor.
+       * The rows of one statement, which sees one snapshot, in batches as a server-side cursor reads them.
        * The connection goes back to the pool on the last row, an error, `return()` or abort.
        * @example
-       * for await (const row of app.postgres.rows('SELECT id FROM cargoes WHERE id > $1', [10])) use(row.id)
+       * reply.csv(({ signal }) => app.postgres.batches('SELECT id FROM cargoes WHERE id > $1', [10], { signal }), {
+       *   batches: true
+       * })
        */
-      rows(text: string, values?: unknown[], options?: RowsOptions): AsyncGenerator<TextRow>
+      batches(text: string, values?: unknown[], options?: BatchesOptions): AsyncGenerator<TextRow[]>
+      /**
+       * A query's rows as CSV with a header line, as PostgreSQL's COPY makes it, which takes no parameters.
+       * @example
+       * reply.csv(({ signal }) => app.postgres.copy('SELECT * FROM cargoes', { signal }), { encoded: true })
+       */
+      copy(query: string, options?: { signal?: AbortSignal }): AsyncGenerator<Buffer>
     }
   }
 }
-
-/** No connection could be had: the database is down, or all connections stay busy. */
-export class DatabaseUnavailable extends Error {
-  statusCode = 503
-  code = 'DATABASE_UNAVAILABLE'
-  constructor(cause: unknown) {
-    super('the database is not available: try again later', { cause })
-  }
-}
-
-const asText = { getTypeParser: () => (value: string | null) => value } as unknown as pg.CustomTypesConfig
 
 // The text of dates, times and floats depends on these, so no server's own settings may decide.
 const textSettings = '-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=1'
@@ -100,39 +98,19 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
     }
   }
 
-  async function* rows(
+  async function* batches(
     text: string,
     values: unknown[] = [],
-    { signal, batchSize = 200 }: RowsOptions = {}
-  ): AsyncGenerator<TextRow> {
-    const lease = await lend(signal)
-    const cursor = lease.client.query(new Cursor<TextRow>(text, values, { types: asText }))
-    let reading = false
-    const onAbort = (): void => {
-      if (reading) lease.cancel()
-    }
-    signal?.addEventListener('abort', onAbort)
-    try {
-      for (;;) {
-        signal?.throwIfAborted()
-        reading = true
-        const batch = await read(lease.client, cursor, batchSize)
-        reading = false
-        if (batch.length === 0) return
-        // A client that stalls keeps only what has not been sent to it.
-        for (let row = batch.shift(); row !== undefined; row = batch.shift()) yield row
-      }
-    } catch (error) {
-      lease.release(error as Error)
-      throw signal?.aborted ? signal.reason : error
-    } finally {
-      signal?.removeEventListener('abort', onAbort)
-      // Should the connection be lost before the answer, the lease gives it back itself.
-      cursor.close(() => lease.release())
-    }
+    { signal, batchSize = 200 }: BatchesOptions = {}
+  ): AsyncGenerator<TextRow[]> {
+    yield* cursorBatches(await lend(signal), { text, values, batchSize }, signal)
   }
 
-  app.decorate('postgres', { pool, lend, rows })
+  async function* copy(query: string, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<Buffer> {
+    yield* copyOut(await lend(signal), query, signal)
+  }
+
+  app.decorate('postgres', { pool, lend, batches, copy })
 }
 
 /** A client of the pool, or the signal's reason at once: a client that comes later goes straight back. */
@@ -154,19 +132,6 @@ async function connect(pool: pg.Pool, signal?: AbortSignal): Promise<pg.PoolClie
   } finally {
     signal?.removeEventListener('abort', onAbort)
   }
-}
-
-/** The next rows. A cursor that has had its last one does not answer when the connection is lost just then. */
-function read(client: pg.PoolClient, cursor: Cursor<TextRow>, count: number): Promise<TextRow[]> {
-  return new Promise((resolve, reject) => {
-    const onEnd = (): void => reject(new Error('the database connection was lost'))
-    client.once('end', onEnd)
-    cursor.read(count, (error, rows) => {
-      client.off('end', onEnd)
-      if (error) reject(error)
-      else resolve(rows)
-    })
-  })
 }
 
 /** A closed socket alone does not stop a query: the server would notice only when it has rows to send. */

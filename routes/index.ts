@@ -8,6 +8,8 @@ interface Example {
   /** Options of curl that come before the URL. */
   options?: string
   path: string
+  /** A download whose `Export-Id` comes after the path. */
+  exportOf?: string
 }
 
 /** A test compares them with the routes that are registered. */
@@ -32,6 +34,11 @@ const examples: Example[] = [
     path: '/reports/cargoes.csv?commodity=Tea&limit=10'
   },
   {
+    route: 'GET /reports/all-cargoes.csv',
+    about: 'The whole report as COPY encodes it in PostgreSQL: the fastest way for plain SQL.',
+    path: '/reports/all-cargoes.csv'
+  },
+  {
     route: 'POST /imports',
     about: 'Imports a file in the format of the report, with progress while the upload is still going on.',
     options: "-N -F 'file=@cargoes.csv'",
@@ -49,6 +56,12 @@ const examples: Example[] = [
     about: 'What a command prints, when it prints it, and its exit status.',
     options: '-N',
     path: '/commands/countdown/output'
+  },
+  {
+    route: 'GET /exports/:id',
+    about: 'How an export ended: the id is the Export-Id header of its reply.',
+    path: '/exports/',
+    exportOf: '/download_csv_streaming?rows=5'
   }
 ]
 
@@ -85,10 +98,11 @@ function toText(examples: Example[], origin: string): string {
 
 function toHtml(examples: Example[], origin: string): string {
   const entries = examples.map((example) => {
-    const { route, about, path } = example
-    const heading = route.startsWith('GET ')
-      ? `<a href="${escapeHtml(path)}">${escapeHtml(route)}</a>`
-      : escapeHtml(route)
+    const { route, about, path, exportOf } = example
+    const heading =
+      route.startsWith('GET ') && exportOf === undefined
+        ? `<a href="${escapeHtml(path)}">${escapeHtml(route)}</a>`
+        : escapeHtml(route)
     return `<h2>${heading}</h2>\n<p>${escapeHtml(about)}</p>\n<pre>${escapeHtml(curl(example, origin))}</pre>`
   })
   return `<!doctype html>
@@ -113,8 +127,13 @@ p { margin: 0.2rem 0 0.5rem }
 pre { margin: 0; padding: 0.6rem 0.8rem; overflow-x: auto; border-radius: 0.4rem; background: #8882 }
 `
 
+function curl({ options, path, exportOf }: Example, origin: string): string {
+  const id =
+    exportOf && `"$(curl -s -o /dev/null -w '%header{export-id}' ${quoteForShell(origin + exportOf)})"`
+  return ['curl', options, quoteForShell(origin + path) + (id ?? '')].filter(Boolean).join(' ')
+}
+
 /** The Host header is the client's own words: quoted for its shell, as for HTML above. */
-function curl({ options, path }: Example, origin: string): string {
-  const url = `'${(origin + path).replaceAll("'", String.raw`'\''`)}'`
-  return ['curl', options, url].filter(Boolean).join(' ')
+function quoteForShell(text: string): string {
+  return `'${text.replaceAll("'", String.raw`'\''`)}'`
 }

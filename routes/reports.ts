@@ -52,17 +52,27 @@ const querystring = {
   }
 }
 
+const noParameters = { type: 'object', additionalProperties: false, properties: {} }
+
 export default async function reports(app: FastifyInstance): Promise<void> {
   app.get<{ Querystring: CargoQuery }>(
     '/reports/cargoes.csv',
     { schema: { querystring } },
     (request, reply) => {
       const { text, values } = cargoReport(request.query)
-      return reply.csv(({ signal }) => app.postgres.rows(text, values, { signal }), {
+      return reply.csv(({ signal }) => app.postgres.batches(text, values, { signal }), {
         filename: 'cargoes.csv',
-        columns: cargoColumns
+        columns: cargoColumns,
+        batches: true
       })
     }
+  )
+
+  app.get('/reports/all-cargoes.csv', { schema: { querystring: noParameters } }, (_request, reply) =>
+    reply.csv(({ signal }) => app.postgres.copy(cargoReport({}).text, { signal }), {
+      filename: 'all-cargoes.csv',
+      encoded: true
+    })
   )
 }
 

@@ -1,3 +1,4 @@
+import { EventEmitter, on } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -7,7 +8,7 @@ import { to as copyTo } from 'pg-copy-streams'
 import type { Test } from 'tap'
 import { buildApp } from '../app.ts'
 import { prepareDatabase } from '../database/prepare.ts'
-import { startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
 import { Log, type TestServer } from './helper.ts'
 
 /** A folder of the test's own, removed when it ends. */
@@ -17,12 +18,32 @@ export async function temporaryFolder(t: Test): Promise<string> {
   return folder
 }
 
-/** A PostgreSQL of the test's own, with few sample cargoes; its connection string. */
-export async function startDatabase(t: Test, { rows = 20_000 } = {}): Promise<string> {
-  const { url, stop } = await startEmbeddedPostgres({ folder: await temporaryFolder(t) })
-  t.teardown(stop)
-  await prepareDatabase(url, { rows })
-  return url
+export interface TestPostgres extends EmbeddedPostgres {
+  /** Resolves when it says that it is ready, once more. */
+  readyAgain(): Promise<void>
+}
+
+/** A PostgreSQL of the test's own, with few sample cargoes. */
+export async function startPostgres(t: Test, { rows = 20_000 } = {}): Promise<TestPostgres> {
+  const log = new EventEmitter()
+  const postgres = await startEmbeddedPostgres({
+    folder: await temporaryFolder(t),
+    log: (line) => void log.emit('line', line)
+  })
+  t.teardown(postgres.stop)
+  await prepareDatabase(postgres.url, { rows })
+  return Object.assign(postgres, {
+    async readyAgain() {
+      for await (const [line] of on(log, 'line')) {
+        if (line.includes('ready to accept connections')) return
+      }
+    }
+  })
+}
+
+/** The same, where its connection string is all that a test needs. */
+export async function startDatabase(t: Test, options: { rows?: number } = {}): Promise<string> {
+  return (await startPostgres(t, options)).url
 }
 
 /** The sample server on a real socket. */
@@ -40,6 +61,21 @@ export async function connect(t: Test, url: string): Promise<pg.Client> {
   await client.connect()
   t.teardown(() => client.end())
   return client
+}
+
+/**
+ * Gives the app a report of millions of rows, of which no more than the sockets' buffers hold are sent ahead of a
+ * client: it is still under way when the client has seen its first rows. `limit=20000` makes it short again.
+ */
+export async function makeReportBig(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  const big = 'SELECT a.* FROM cargoes a, generate_series(1, 50) ORDER BY a.id'
+  await client.query(`CREATE SCHEMA big; CREATE VIEW big.cargoes AS ${big}`)
+  await client.query('ALTER ROLE postgres SET search_path = big, public')
+  // A crash would take back what the embedded PostgreSQL has not written yet.
+  await client.query('CHECKPOINT')
+  await client.end()
 }
 
 /** What PostgreSQL itself makes of a query as CSV. */

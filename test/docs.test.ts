@@ -1,7 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import * as errors from '../plugins/csv-export/errors.ts'
-import { csvOptionNames, streamTextOptionNames } from '../plugins/csv-export/options.ts'
+import {
+  csvOptionNames,
+  pluginOptionNames,
+  streamOptionNames,
+  streamTextOptionNames
+} from '../plugins/csv-export/option-rules.ts'
 
 const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
 
@@ -14,7 +19,10 @@ function names(text: string, heading: string): string[] {
 t.test('the README lists every option and every error code', async (t) => {
   const readme = await read('README.md')
   t.same(names(readme, '## `reply.csv(rows').sort(), csvOptionNames.toSorted())
-  t.same(names(readme, '## `reply.streamText(').sort(), streamTextOptionNames.toSorted())
+  const ownOnly = (names: string[], others: string[]) => names.filter((name) => !others.includes(name)).sort()
+  const ofStreamText = ownOnly(streamTextOptionNames, streamOptionNames)
+  t.same(names(readme, '## `reply.streamText(').sort(), ofStreamText)
+  t.same(names(readme, '## `app.register(').sort(), ownOnly(pluginOptionNames, csvOptionNames))
   t.same(names(readme, '## Errors').sort(), Object.keys(errors).sort())
 })
 

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,17 +17,17 @@ export function nginxIsInstalled(): boolean {
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
+/** Ports that nothing listens on; none of them twice. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
+  await Promise.all(servers.map((server) => once(server, 'listening')))
+  const ports = servers.map((server) => (server.address() as AddressInfo).port)
+  await Promise.all(servers.map((server) => once(server.close(), 'close')))
+  return ports
 }
 
 /** What the image's own nginx.conf is around conf.d, in a folder of the test's. */
-function mainConfiguration(folder: string, upstream: string): string {
+function mainConfiguration(folder: string, http: string): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((name) => `${name}_temp_path ${folder}/${name};`)
     .join('\n')
@@ -39,39 +39,86 @@ error_log stderr error;
 events {}
 http {
   ${temporary}
-  upstream app { server ${upstream}; keepalive 32; }
-  include ${folder}/conf.d/nginx.conf;
+  ${http}
 }
 `
 }
 
+export interface Nginx {
+  url: string
+  start(): Promise<void>
+  /** SIGKILL to all of its processes; resolves when they are gone. */
+  kill(): Promise<void>
+}
+
 /** nginx with the compose file's configuration, in front of the app; only addresses and the log's place differ. */
 export async function startNginx(t: Test, appUrl: string): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
-  const port = await freePort()
+  const nginx = await configureNginx(t, appUrl)
+  await nginx.start()
+  return nginx.url
+}
+
+/** The same, to be started again at the same address after it has been killed. */
+export async function configureNginx(t: Test, appUrl: string): Promise<Nginx> {
+  const [port] = (await freePorts(1)) as [number]
   const server = readFileSync(configuration, 'utf8')
     .replace('listen 80;', `listen 127.0.0.1:${port};`)
-    .replace('/dev/stdout', `${folder}/access.log`)
-  mkdirSync(join(folder, 'conf.d'))
-  writeFileSync(join(folder, 'conf.d/nginx.conf'), server)
-  writeFileSync(join(folder, 'nginx.conf'), mainConfiguration(folder, new URL(appUrl).host))
+    .replace('access_log /dev/stdout export;', 'access_log off;')
+  const upstream = `upstream app { server ${new URL(appUrl).host}; keepalive 32; }`
+  let running: RunningNginx | undefined
+  t.teardown(() => running?.end('SIGTERM'))
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async start() {
+      running = await runNginx(`${upstream}\n${server}`, port, (text) => t.comment(`nginx: ${text}`))
+    },
+    async kill() {
+      await running?.end('SIGKILL')
+      running = undefined
+    }
+  }
+}
 
-  // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
-  const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', join(folder, 'nginx.conf')], {
-    stdio: ['ignore', 'ignore', 'pipe']
+export interface RunningNginx {
+  /** Sends a signal to all of its processes; resolves when they are gone. */
+  end(signal: NodeJS.Signals): Promise<void>
+}
+
+/**
+ * @param http what its http context holds
+ * @param port one of those that it listens on
+ */
+export async function runNginx(
+  http: string,
+  port: number,
+  onMessage: (text: string) => void
+): Promise<RunningNginx> {
+  const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
+  const file = join(folder, 'nginx.conf')
+  writeFileSync(file, mainConfiguration(folder, http))
+  const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', file], {
+    // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
+    stdio: ['ignore', 'ignore', 'pipe'],
+    // Its workers are in its process group, which a signal then reaches whole.
+    detached: true
   })
-  nginx.stderr.on('data', (text) => t.comment(`nginx: ${text}`))
-  const kill = () => nginx.kill('SIGTERM')
-  process.once('exit', kill)
-  const exit = once(nginx, 'exit')
-  t.teardown(async () => {
-    process.off('exit', kill)
-    kill()
-    await exit
-    rmSync(folder, { recursive: true })
-  })
-  await accepting(port, () => nginx.exitCode === null)
-  return `http://127.0.0.1:${port}`
+  nginx.stderr.on('data', (text) => onMessage(String(text)))
+  const closed = once(nginx, 'close')
+  const isAlive = () => nginx.exitCode === null && nginx.signalCode === null
+  const signalAll = (signal: NodeJS.Signals): void => {
+    if (isAlive()) process.kill(-(nginx.pid as number), signal)
+  }
+  const onExit = () => signalAll('SIGTERM')
+  process.once('exit', onExit)
+  await accepting(port, isAlive)
+  return {
+    async end(signal) {
+      process.off('exit', onExit)
+      signalAll(signal)
+      await closed
+      rmSync(folder, { recursive: true })
+    }
+  }
 }
 
 /** nginx does not say when it listens. */

@@ -7,7 +7,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import type { ExportStatus, Receipt } from '../plugins/csv-export/index.ts'
 import { until } from './clients.ts'
-import { busyConnections, connect, startDatabase, untilNoneBusy } from './database.ts'
+import { busyConnections, connect, makeReportBig, startDatabase, untilNoneBusy } from './database.ts'
 import { Download, seededRandom } from './soak-clients.ts'
 import type { Command, Held, Message } from './soak-server.ts'
 
@@ -110,9 +110,7 @@ const database = await connect(t, databaseUrl)
 // `complete` means that the last byte has been handed to the operating system, which can keep tens of megabytes for a
 // client that does not read. The whole report is larger than that and what such a client reads together, so that one
 // which leaves or stalls can have no `complete`; one which reads to the end takes a small `limit`.
-const big = 'SELECT a.* FROM public.cargoes a, generate_series(1, 30) ORDER BY a.id'
-await database.query(`CREATE SCHEMA big; CREATE VIEW big.cargoes AS ${big}`)
-await database.query('ALTER ROLE postgres SET search_path = big, public')
+await makeReportBig(databaseUrl)
 const server = new Server(databaseUrl)
 t.teardown(() => server.process.kill())
 const wholeReport = await readWholeReport()

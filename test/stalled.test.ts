@@ -4,16 +4,13 @@ import t from 'tap'
 import { buildApp } from '../app.ts'
 import type { Receipt } from '../plugins/csv-export/index.ts'
 import { listen, until } from './clients.ts'
-import { busyConnections, connect, startDatabase, untilNoneBusy } from './database.ts'
+import { busyConnections, connect, makeReportBig, startDatabase, untilNoneBusy } from './database.ts'
 import { gate } from './helper.ts'
 
 t.test('a client that never reads is gone after stallTimeout, its cursor closed', async (t) => {
   const databaseUrl = await startDatabase(t)
   const database = await connect(t, databaseUrl)
-  // More than the operating system keeps for a client that does not read.
-  const big = 'SELECT a.* FROM public.cargoes a, generate_series(1, 30) ORDER BY a.id'
-  await database.query(`CREATE SCHEMA big; CREATE VIEW big.cargoes AS ${big}`)
-  await database.query('ALTER ROLE postgres SET search_path = big, public')
+  await makeReportBig(databaseUrl)
   const { opened: ended, open: end } = gate<Receipt>()
   const app = await buildApp({ databaseUrl, closeGrace: 0, exports: { stallTimeout: 200, onReceipt: end } })
   t.teardown(() => app.close())

@@ -3,10 +3,12 @@ import type { Http2Stream } from 'node:http2'
 import { Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { breakConnection } from './connection.ts'
+import type { ReplyCoding } from './content-coding.ts'
 import { deliver, type ExportProgress, publishProgress, publishStart, type Recipients } from './delivery.ts'
 import type { Encoder } from './encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
-import { addTrailers, exportIdHeader, prepareErrorReply } from './headers.ts'
+import { addTrailers, exportIdHeader, prepareErrorReply, separateTrailerNames } from './headers.ts'
+import { Outlet } from './outlet.ts'
 import { Pump, type PumpOptions } from './pump.ts'
 import { errorCodeOf, type Receipt, statusOf } from './receipts.ts'
 import type { Breakable, RunningExports } from './running.ts'
@@ -16,6 +18,7 @@ export interface BodyOptions extends PumpOptions, Recipients {
   id: string
   report: string
   digest: boolean
+  coding: ReplyCoding | undefined
   /** Whom the export is counted for. */
   key: string | undefined
 }
@@ -34,6 +37,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #startedAt = performance.now()
   readonly #abort = new AbortController()
   readonly #hash: Hash | undefined
+  readonly #digestSent: boolean
+  #outlet: Outlet | undefined
   #pump: Pump<T> | undefined
   #destination: unknown
   #allWritten = false
@@ -47,7 +52,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     running: RunningExports
   ) {
     super()
-    running.add(this, options.key, reply)
+    running.add(this, options.key)
     this.#reply = reply
     const { raw } = reply
     // Kept, as an Http2ServerResponse loses it when it closes.
@@ -63,12 +68,16 @@ export class StreamedBody<T> extends Readable implements Breakable {
       'export-rows': this.#allWritten ? String(encoder.count) : undefined,
       // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
       'repr-digest':
-        this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sha256('base64')}:` : undefined
+        this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sentSha256()}:` : undefined
     }))
+    this.#digestSent = trailersAdded
     if (options.digest || trailersAdded) this.#hash = createHash('sha256')
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
     raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
+    if (reply.request.routeOptions.handlerTimeout) {
+      reply.request.signal.addEventListener('abort', this.#onHandlerTimeout)
+    }
     if (this.#clientGone()) this.#onReplyEnd()
   }
 
@@ -83,12 +92,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (request.raw.httpVersion === '1.0' && !this.#http2Stream) {
       ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
     }
+    separateTrailerNames(raw)
     this.#destination = destination
-    const { heartbeat, chunkSize, ...limits } = this.#options
-    this.#pump = new Pump(this.#source, this.#encoder, destination as unknown as Writable, {
-      ...limits,
-      heartbeat,
-      chunkSize,
+    // What a hook in between makes of the body is its own.
+    const coding = destination === (raw as unknown) ? this.#options.coding : undefined
+    this.#outlet = new Outlet(destination as unknown as Writable, coding, this.#digestSent)
+    this.#pump = new Pump(this.#source, this.#encoder, this.#outlet, {
+      ...this.#options,
       hash: this.#hash,
       onCommit: () => this.#sendHead(),
       onWrite: () => publishProgress(this.#progress)
@@ -138,6 +148,18 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.destroy(error)
   }
 
+  /** Ahead of Fastify, which then closes the connection in a way that HTTP/1.0 takes for the end, or replies itself. */
+  readonly #onHandlerTimeout = (): void => {
+    const { reason } = this.#reply.request.signal
+    if (reason?.code !== 'FST_ERR_HANDLER_TIMEOUT') return
+    if (this.#reply.raw.headersSent) {
+      this.fail(reason)
+    } else {
+      prepareErrorReply(this.#reply, reason)
+      this.#end(reason)
+    }
+  }
+
   readonly #onReplyEnd = (): void => {
     const { raw } = this.#reply
     if (!raw.writableEnded) this.#end(new CSV_EXPORT_CLIENT_GONE())
@@ -151,7 +173,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #end(reason?: Error): void {
     if (this.#ended) return
     this.#ended = true
-    this.#reply.raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
+    const { raw, request } = this.#reply
+    raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
+    if (request.routeOptions.handlerTimeout) {
+      request.signal.removeEventListener('abort', this.#onHandlerTimeout)
+    }
     const started = this.#pump !== undefined
     this.#pump?.stop()
     if (!this.#allWritten) {
@@ -161,7 +187,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#finish()
     if (started || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
-      const error = this.#reply.raw.headersSent ? reason : undefined
+      const error = raw.headersSent ? reason : undefined
       this.#running.track(deliver(this.#receipt(reason), error, this.#reply, this.#options))
     }
     this.#running.remove(this)
@@ -183,6 +209,9 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const { firstByteAt } = this.#pump ?? {}
     return {
       ...this.#progress(),
+      contentCoding: this.#outlet?.isCoded ? String(this.#reply.getHeader('content-encoding')) : null,
+      sentBytes: this.#outlet?.sentBytes ?? 0,
+      escapedCells: this.#encoder.escapedCells,
       status: statusOf(reason),
       startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString(),
       firstByteAfter: firstByteAt === undefined ? null : milliseconds(firstByteAt),
@@ -190,6 +219,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
       errorCode: errorCodeOf(reason),
       sha256: this.#hash === undefined ? null : this.#sha256('hex')
     }
+  }
+
+  /** Of the bytes as they are sent. */
+  #sentSha256(): string {
+    return this.#outlet?.isCoded ? this.#outlet.sha256('base64') : this.#sha256('base64')
   }
 
   #sha256(encoding: 'hex' | 'base64'): string {

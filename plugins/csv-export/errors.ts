@@ -12,7 +12,20 @@ export const CSV_EXPORT_INVALID_ROWS = createError(
   TypeError
 )
 
-export const CSV_EXPORT_INVALID_ROW = createError('CSV_EXPORT_INVALID_ROW', 'row %s: %s', 500, TypeError)
+export const CSV_EXPORT_INVALID_BATCH = createError(
+  'CSV_EXPORT_INVALID_BATCH',
+  'batch %s is %s: with "batches: true", yield arrays of rows',
+  500,
+  TypeError
+)
+
+export const CSV_EXPORT_INVALID_ROW = createError('CSV_EXPORT_INVALID_ROW', '%s: %s', 500, TypeError)
+
+export const CSV_EXPORT_FORMULA = createError(
+  'CSV_EXPORT_FORMULA',
+  '%s: column %s: a spreadsheet would run this cell as a formula',
+  500
+)
 
 export const CSV_EXPORT_INVALID_CHUNK = createError(
   'CSV_EXPORT_INVALID_CHUNK',
@@ -39,6 +52,12 @@ export const CSV_EXPORT_REPLY_SENT = createError(
   'CSV_EXPORT_REPLY_SENT',
   'reply.%s() was called after a reply had been sent: call one of them, once, per request',
   500
+)
+
+export const CSV_EXPORT_RANGE = createError(
+  'CSV_EXPORT_RANGE',
+  'an export is made anew for each request, so there is no rest of one to ask for: ask without "Range: %s"',
+  412
 )
 
 /** The reason of a source's `signal` when the client left before the end. */

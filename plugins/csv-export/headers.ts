@@ -47,6 +47,13 @@ export function addTrailers(
   return true
 }
 
+/** Fastify puts blanks between the names: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.2 wants commas. */
+export function separateTrailerNames(raw: FastifyReply['raw']): void {
+  const names = raw.getHeader('trailer')
+  if (names !== undefined && !raw.headersSent)
+    raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
+}
+
 /** Makes a reply that was prepared as a download ready to carry an error instead. */
 export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCode?: number }): void {
   const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']

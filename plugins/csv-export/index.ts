@@ -1,23 +1,23 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { StreamedBody } from './body.ts'
+import { type ContentCoding, contentCodings, ReplyCoding } from './content-coding.ts'
+import { EncodedRows } from './encoded-rows.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
-import { CSV_EXPORT_REPLY_SENT } from './errors.ts'
+import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
+import { withExcel } from './excel.ts'
 import { setStreamHeaders } from './headers.ts'
+import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions, closeGraceOf } from './option-rules.ts'
 import {
   type AnyRow,
   type Column,
   type ColumnKey,
   type CsvOptions,
-  checkCsvOptions,
-  checkPluginOptions,
-  checkStreamTextOptions,
-  closeGraceOf,
+  type Dialect,
   defined,
   type PluginOptions,
   pluginDefaults,
-  type StreamTextOptions,
-  toStringifyOptions
+  type StreamTextOptions
 } from './options.ts'
 import type { Heartbeat } from './pump.ts'
 import { MemoryReceipts } from './receipts.ts'
@@ -35,13 +35,22 @@ declare module 'fastify' {
      *
      * @param rows an iterable or async iterable of objects or of arrays, or a function that opens one; the function
      * is called only when the body is wanted, with a `signal` that fires when the client is gone or the export failed
-     * @param options see {@link CsvOptions}; what is left out is taken from the plugin's own options
+     * @param options see {@link CsvOptions}; with `batches: true`, rows come in arrays of them, with
+     * `encoded: true`, as strings or Buffers of CSV; what is left out is taken from the plugin's own options
      * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
      * @example
      * app.get('/users.csv', (request, reply) =>
      *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
      * )
      */
+    csv<Row extends AnyRow>(
+      rows: SourceInput<readonly Row[]>,
+      options: NoInfer<CsvOptions<Row>> & { batches: true }
+    ): this
+    csv(
+      chunks: SourceInput<string | Uint8Array>,
+      options: Omit<CsvOptions, keyof Dialect> & { header?: boolean; encoded: true }
+    ): this
     csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: NoInfer<CsvOptions<Row>>): this
 
     /**
@@ -75,12 +84,12 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   ) {
     return stream(this, 'csv', rows, (id) => {
       checkCsvOptions(options)
-      const settings = { ...defaults, ...defined(options) }
-      const { cast, endMark, filename } = settings
-      const encoder = new CsvEncoder(toStringifyOptions(settings), cast === undefined, endMark)
-      const header = settings.header === false ? 'absent' : 'present'
-      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header}`, filename)
-      return { encoder, settings }
+      const settings = withExcel(defaults, defined(options))
+      const { encoded, filename, header = true } = settings
+      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`, filename)
+      return encoded
+        ? { encoder: new EncodedRows(header), settings: { ...settings, batches: false } }
+        : { encoder: new CsvEncoder(settings), settings }
     })
   } as FastifyReply['csv'])
 
@@ -88,7 +97,14 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return stream(this, 'streamText', chunks, (id) => {
       checkStreamTextOptions(options)
       // A chunk is sent when it is yielded, and is no row.
-      const settings = { ...defaults, ...defined(options), chunkSize: 0, maxRows: 0 }
+      const settings = {
+        ...defaults,
+        ...defined(options),
+        chunkSize: 0,
+        batches: false,
+        compress: false,
+        maxRows: 0
+      }
       setStreamHeaders(this, id, options.type ?? 'text/plain; charset=utf-8')
       return { encoder: new ChunkEncoder(), settings }
     })
@@ -112,11 +128,18 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
       if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
+      const { range } = request.headers
+      // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).
+      if (range !== undefined && !/^bytes=0+-/.test(range)) throw new CSV_EXPORT_RANGE(range)
+      const key = defaults.concurrencyKey?.(request)
+      running.admit(reply, key)
       const id = defaults.genExportId(request)
       const { encoder, settings } = prepare(id)
-      const key = defaults.concurrencyKey?.(request)
       const report = settings.report ?? request.routeOptions.url ?? request.url
-      const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key }, running)
+      const { compress } = settings
+      const codings = compress === true ? contentCodings : compress || []
+      const coding = ReplyCoding.choose(reply, codings)
+      const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key, coding }, running)
       bodies.set(reply, body)
       return reply.send(body) as R
     } catch (error) {
@@ -133,6 +156,15 @@ const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 export default plugin
 export type { ExportProgress } from './delivery.ts'
 export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts.ts'
-export type { Column, ColumnKey, CsvOptions, PluginOptions, SourceContext, SourceInput, StreamTextOptions }
+export type {
+  Column,
+  ColumnKey,
+  ContentCoding,
+  CsvOptions,
+  PluginOptions,
+  SourceContext,
+  SourceInput,
+  StreamTextOptions
+}
 // What `require('fastify-csv-export')` gives: https://nodejs.org/api/modules.html#loading-ecmascript-modules-using-require
 export { MemoryReceipts, plugin as csvExport, plugin as 'module.exports' }

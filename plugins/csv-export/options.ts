@@ -1,13 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { Options as StringifyOptions } from 'csv-stringify'
-import { closest } from 'fastest-levenshtein'
 import type { FastifyRequest } from 'fastify'
-import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from './errors.ts'
+import type { ContentCoding } from './content-coding.ts'
 import type { Heartbeat } from './pump.ts'
 import type { Receipt, ReceiptStore } from './receipts.ts'
-import { describe } from './source.ts'
 
-type AnyRow = Record<string, any> | readonly unknown[]
+export type AnyRow = Record<string, any> | readonly unknown[]
 
 /** A column's key in a row: a property, or the path of a nested one such as `address.city`. Arrays take any name. */
 export type ColumnKey<Row> = [Row] extends [never]
@@ -67,6 +65,19 @@ export interface CsvOptions<Row = any> extends StreamOptions {
    * @default 32768
    */
   chunkSize?: number
+  /** Whether `rows` gives arrays of rows, as database drivers fetch them. @default false */
+  batches?: boolean
+  /**
+   * Whether `rows` gives CSV that is encoded already, as strings or Buffers, such as a database's COPY: it is sent as it
+   * is. `header` then says whether it begins with a header line; options that would change the text are refused.
+   * @default false
+   */
+  encoded?: boolean
+  /**
+   * The content codings that may be negotiated, in the order of preference; true is all of them, false none.
+   * A body under 1 KiB is sent as it is. @default true: ['zstd', 'br', 'gzip']
+   */
+  compress?: boolean | readonly ContentCoding[]
   /** Most rows; 0 is no limit. Over it: `limit_reached`, CSV_EXPORT_MAX_ROWS. @default 0 */
   maxRows?: number
   /**
@@ -90,20 +101,37 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   quoteRecordDelimiter?: boolean
   /** Whether the last record is ended too. @default true */
   eof?: boolean
-  /** The quote; false or '' for none. @default '"' */
+  /** The quote; false or '' for none: a field with a separator in it is then an error. @default '"' */
   quote?: string | Buffer | boolean
   /** What stands before a quote inside a quoted field. @default '"' */
   escape?: string | Buffer
   /** Whether every non-empty field is quoted. @default false */
   quoted?: boolean
-  /** Whether empty fields are quoted; overrides `quotedString` for empty strings. @default undefined */
+  /**
+   * Whether empty fields are quoted; overrides `quotedString` for empty strings. Left out, only a field that would make a
+   * blank line is. @default undefined
+   */
   quotedEmpty?: boolean
   /** Whether every string is quoted. @default false */
   quotedString?: boolean
   /** Fields that contain one of these strings or match one of these patterns are quoted. @default none */
   quotedMatch?: string | RegExp | (string | RegExp)[] | false
-  /** Whether a string that a spreadsheet would run as a formula gets a `'` in front. @default false */
-  escapeFormulas?: boolean
+  /**
+   * What happens to text, in a cell or in the header, that a spreadsheet would run as a formula: it is written as it is
+   * (`keep`), gets a `'` in front (`escape`) or fails the export with CSV_EXPORT_FORMULA (`reject`). Numbers and phone
+   * numbers are no formulas: docs/csv-format.md. @default 'keep' @example 'escape'
+   */
+  formulas?: 'keep' | 'escape' | 'reject'
+  /**
+   * Stands for `bom: true`, `recordDelimiter: '\r\n'` and `formulas: 'escape'`; what is given beside it wins.
+   * @default false @example { excel: true, delimiter: ';' }
+   */
+  excel?: boolean
+  /**
+   * Who writes the rows: csv-stringify, or a shorter way of ours wherever it writes the same (`auto`).
+   * @default 'auto'
+   */
+  encoder?: 'auto' | 'csv-stringify'
   /** Functions that turn a value of a type into text. @default see docs/csv-format.md */
   cast?: StringifyOptions['cast']
 }
@@ -135,140 +163,29 @@ export interface StreamTextOptions extends StreamOptions {
   heartbeat?: Heartbeat
 }
 
-type Dialect = Omit<CsvOptions, keyof StreamOptions | 'filename' | 'chunkSize' | 'maxRows' | 'endMark'>
-
-/** What a Node timer can wait: above it, it would fire at once. */
-const maxTimerDelay = 2 ** 31 - 1
-
-interface Rule {
-  accepts: (value: unknown) => boolean
-  expected: string
-}
-
-const isString = (value: unknown) => typeof value === 'string'
-const isBoolean = (value: unknown) => typeof value === 'boolean'
-const isText = (value: unknown) => isString(value) || Buffer.isBuffer(value)
-const isPattern = (value: unknown) => isString(value) || value instanceof RegExp
-const isPlainObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
-const string: Rule = { accepts: isString, expected: 'a string' }
-const boolean: Rule = { accepts: isBoolean, expected: 'true or false' }
-const delimiter: Rule = {
-  accepts: (value) => isText(value) && (value as string | Buffer).length > 0,
-  expected: 'a string or a Buffer that is not empty'
-}
-
-const count: Rule = {
-  accepts: (value) => Number.isSafeInteger(value) && (value as number) >= 0,
-  expected: 'a whole number, 0 or more'
-}
-const milliseconds: Rule = {
-  accepts: (value) => typeof value === 'number' && value >= 0 && value <= maxTimerDelay,
-  expected: `a number of milliseconds between 0 and ${maxTimerDelay}`
-}
-const func: Rule = { accepts: (value) => typeof value === 'function', expected: 'a function' }
-
-const castTypes = ['string', 'number', 'bigint', 'boolean', 'date', 'object', 'null', 'undefined']
-
-const streamRules: Record<keyof StreamOptions, Rule> = {
-  report: string,
-  digest: boolean,
-  onReceipt: func,
-  commitAfter: milliseconds,
-  sourceTimeout: milliseconds,
-  stallTimeout: milliseconds,
-  maxDuration: milliseconds,
-  maxBytes: count
-}
-
-/** Options that are csv-stringify's own. */
-const dialectRules: Record<keyof Dialect, Rule> = {
-  columns: {
-    accepts: (value) => Array.isArray(value) && value.every(isColumn),
-    expected:
-      "an array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
-  },
-  header: boolean,
-  headerAsComment: {
-    accepts: (value) => isBoolean(value) || isText(value),
-    expected: 'a boolean, a string or a Buffer'
-  },
-  bom: boolean,
-  delimiter,
-  recordDelimiter: delimiter,
-  quoteRecordDelimiter: boolean,
-  eof: boolean,
-  quote: {
-    accepts: (value) => isBoolean(value) || isText(value),
-    expected: 'a boolean, a string or a Buffer'
-  },
-  escape: {
-    accepts: (value) => isText(value) && String(value).length === 1,
-    expected: 'a string or a Buffer of one character'
-  },
-  quoted: boolean,
-  quotedEmpty: boolean,
-  quotedString: boolean,
-  quotedMatch: {
-    accepts: (value) => value === false || (Array.isArray(value) ? value.every(isPattern) : isPattern(value)),
-    expected: 'a string, a RegExp or an array of them'
-  },
-  escapeFormulas: boolean,
-  cast: {
-    accepts: (value) =>
-      isPlainObject(value) &&
-      Object.entries(value).every(
-        ([type, cast]) => castTypes.includes(type) && (cast === undefined || typeof cast === 'function')
-      ),
-    expected: `an object of functions named ${castTypes.join(', ')}`
-  }
-}
-
-const csvRules: Record<keyof CsvOptions, Rule> = {
-  ...streamRules,
-  filename: string,
-  chunkSize: count,
-  maxRows: count,
-  endMark: {
-    accepts: (value) => isString(value) && value !== '',
-    expected: 'a string that is not empty'
-  },
-  ...dialectRules
-}
-
-const pluginRules: Record<keyof PluginOptions, Rule> = {
-  ...csvRules,
-  receipts: {
-    accepts: (value) =>
-      isPlainObject(value) && ['put', 'get'].every((name) => typeof value[name] === 'function'),
-    expected: 'an object with the functions put(receipt) and get(id), such as new MemoryReceipts()'
-  },
-  genExportId: func,
-  maxConcurrent: count,
-  concurrencyKey: func,
-  maxConcurrentPerKey: count,
-  closeGrace: milliseconds
-}
-
-const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
-  ...streamRules,
-  type: string,
-  heartbeat: {
-    accepts: (value) =>
-      isPlainObject(value) &&
-      isTimerDelay(value.every) &&
-      isString(value.text) &&
-      value.text !== '' &&
-      Object.keys(value).every((name) => name === 'every' || name === 'text'),
-    expected: '{ every, text }: milliseconds between 1 and 2147483647, and a text that is not empty'
-  }
-}
+/** The options that are csv-stringify's own. */
+export type Dialect = Omit<
+  CsvOptions,
+  | keyof StreamOptions
+  | 'filename'
+  | 'chunkSize'
+  | 'batches'
+  | 'encoded'
+  | 'compress'
+  | 'maxRows'
+  | 'endMark'
+  | 'formulas'
+  | 'excel'
+  | 'encoder'
+>
 
 /** Where an option has a default of ours; csv-stringify's have theirs. */
 export const pluginDefaults = {
   filename: 'export.csv',
   chunkSize: 32_768,
+  batches: false,
+  encoded: false,
+  compress: true as boolean | readonly ContentCoding[],
   commitAfter: 10_000,
   sourceTimeout: 300_000,
   stallTimeout: 120_000,
@@ -282,92 +199,7 @@ export const pluginDefaults = {
   closeGrace: 5_000
 } satisfies PluginOptions
 
-/** Fastify gives a hook of its close no more time than `pluginTimeout`, and then fails. */
-export function closeGraceOf({ closeGrace }: PluginOptions, pluginTimeout = 10_000): number {
-  if (pluginTimeout === 0) return closeGrace ?? pluginDefaults.closeGrace
-  const longest = Math.max(0, pluginTimeout - 1_000)
-  if (closeGrace !== undefined && closeGrace > longest) {
-    const expected = `at most ${longest}, as Fastify's pluginTimeout is ${pluginTimeout}: raise that first`
-    throw new CSV_EXPORT_INVALID_OPTION('closeGrace', expected, describe(closeGrace))
-  }
-  return closeGrace ?? Math.min(pluginDefaults.closeGrace, longest)
-}
-
-/** Throws CSV_EXPORT_UNKNOWN_OPTION or CSV_EXPORT_INVALID_OPTION for the first option that is wrong. */
-export function checkCsvOptions(options: unknown): asserts options is CsvOptions {
-  check(options, csvRules)
-}
-
-/** As `checkCsvOptions`, for the options of the plugin. */
-export function checkPluginOptions(options: unknown): asserts options is PluginOptions {
-  check(options, pluginRules)
-}
-
-/** As `checkCsvOptions`, for `reply.streamText()`. */
-export function checkStreamTextOptions(options: unknown): asserts options is StreamTextOptions {
-  check(options, streamTextRules)
-}
-
-/** Our options as csv-stringify's, copied, as it writes into what it is given. */
-export function toStringifyOptions(options: CsvOptions): StringifyOptions {
-  const dialect: Dialect = Object.fromEntries(
-    Object.entries(options).filter(([name]) => Object.hasOwn(dialectRules, name))
-  )
-  const { columns, cast, header = true, quoteRecordDelimiter = true, ...same } = dialect
-  return {
-    ...same,
-    header,
-    quote_record_delimiter: quoteRecordDelimiter,
-    columns: columns?.map((column: any) => (typeof column === 'string' ? column : { ...column })),
-    cast: { ...defaultCast, ...defined(cast ?? {}) }
-  } as StringifyOptions
-}
-
-/** Where csv-stringify's own would surprise the reader of a report; docs/csv-format.md lists each. */
-const defaultCast: StringifyOptions['cast'] = {
-  boolean: String,
-  date: (value, { column }) => {
-    if (Number.isNaN(value.getTime()))
-      throw new RangeError(`column ${JSON.stringify(column)}: an invalid Date`)
-    return value.toISOString()
-  },
-  object: (value) =>
-    value instanceof Uint8Array
-      ? Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')
-      : JSON.stringify(value)
-}
-
-function check(options: unknown, rules: Record<string, Rule>): void {
-  if (!isPlainObject(options)) throw new CSV_EXPORT_INVALID_OPTION('options', 'an object', describe(options))
-  for (const [name, value] of Object.entries(options)) {
-    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
-    if (rule === undefined) throw new CSV_EXPORT_UNKNOWN_OPTION(name, closest(name, Object.keys(rules)))
-    if (value === undefined || rule.accepts(value)) continue
-    throw new CSV_EXPORT_INVALID_OPTION(name, rule.expected, describe(value))
-  }
-}
-
-function isColumn(column: unknown): boolean {
-  if (isString(column)) return true
-  return (
-    isPlainObject(column) &&
-    isString(column.key) &&
-    (column.header === undefined || isString(column.header)) &&
-    Object.keys(column).every((name) => name === 'key' || name === 'header')
-  )
-}
-
-function isTimerDelay(value: unknown): boolean {
-  return typeof value === 'number' && value >= 1 && value <= maxTimerDelay
-}
-
 /** Without the properties that are undefined: an option left undefined is an option not given. */
 export function defined<T extends object>(options: T): Partial<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>
 }
-
-export type { AnyRow }
-export const streamOptionNames = Object.keys(streamRules)
-export const csvOptionNames = Object.keys(csvRules)
-export const streamTextOptionNames = Object.keys(streamTextRules)
-export const pluginOptionNames = Object.keys(pluginRules)

@@ -1,6 +1,11 @@
 import type { Stringifier } from 'csv-stringify'
+import type { FormulaGuard } from './formulas.ts'
+import { dateText, numberText } from './plain-values.ts'
+import { isInherited, isMistakenRecord } from './row-stringifier.ts'
 
 type Settings = Stringifier['options']
+
+const { getTime, toISOString } = Date.prototype
 
 /**
  * The text of rows that need nothing but quoting: flat objects or arrays of strings, numbers, bigints, booleans, dates
@@ -11,77 +16,125 @@ export class PlainRows {
   readonly #keys: readonly string[] | undefined
   readonly #delimiter: string
   readonly #quote: string
+  readonly #doubledQuote: string
   readonly #recordDelimiter: string
   readonly #special: RegExp
+  readonly #formulas: FormulaGuard | undefined
 
-  private constructor(settings: Settings, keys: readonly string[] | undefined) {
+  // V8 keeps an object without one as a hash table, whose keys it has to collect for a loop. Asked of the first row
+  // only, as the question costs as much as a field.
+  readonly #rowsHavePrototype: boolean
+
+  private constructor(
+    settings: Settings,
+    keys: readonly string[] | undefined,
+    firstRow: object,
+    formulas: FormulaGuard | undefined
+  ) {
     this.#keys = keys
+    this.#rowsHavePrototype = Object.getPrototypeOf(firstRow) !== null
     this.#delimiter = settings.delimiter
     this.#quote = settings.quote
+    // A replacement, in which a dollar sign stands for itself if it is written twice.
+    this.#doubledQuote = this.#quote === '$' ? '$$$$' : this.#quote + this.#quote
     this.#recordDelimiter = String(settings.record_delimiter)
     this.#special = new RegExp(`[\\${this.#quote}\\${this.#delimiter}\\n\\r]`)
+    this.#formulas = formulas
   }
 
   /** @param settings csv-stringify's own, after it has seen the first row, so that columns are known */
-  static for(settings: Settings): PlainRows | undefined {
+  static for(settings: Settings, firstRow: object, formulas?: FormulaGuard): PlainRows | undefined {
     const columns = settings.columns as { key: string }[] | undefined
     const keys = columns?.map(({ key }) => key)
     return hasPlainOptions(settings) && (keys ?? []).every(isPlainKey)
-      ? new PlainRows(settings, keys)
+      ? new PlainRows(settings, keys, firstRow, formulas)
       : undefined
   }
 
   /** The text of a row, or undefined if csv-stringify has to write it. */
   encode(row: object): string | undefined {
-    return Array.isArray(row) ? this.#encodeArray(row) : this.#encodeObject(row as Record<string, unknown>)
+    try {
+      return Array.isArray(row) ? this.#encodeArray(row) : this.#encodeObject(row as Record<string, unknown>)
+    } catch {
+      // A getter that throws, a Date that is none: csv-stringify fails there too, and our casts say where.
+      return undefined
+    }
   }
 
   #encodeArray(row: unknown[]): string | undefined {
-    const length = this.#keys === undefined ? row.length : Math.min(row.length, this.#keys.length)
+    const delimiter = this.#delimiter
+    const length = this.#keys?.length ?? row.length
     let text = ''
     for (let index = 0; index < length; index++) {
       const field = this.#field(row[index])
       if (field === undefined) return undefined
-      text += index === 0 ? field : this.#delimiter + field
+      if (index !== 0) text += delimiter
+      text += field
     }
-    return text + this.#recordDelimiter
+    return this.#record(text, length)
   }
 
   #encodeObject(row: Record<string, unknown>): string | undefined {
     const keys = this.#keys
     if (keys === undefined) return undefined
+    const delimiter = this.#delimiter
     let text = ''
-    for (let index = 0; index < keys.length; index++) {
+    let index = 0
+    // Columns are mostly a row's keys in their order. V8 then reads each where the loop stands, without looking for it:
+    // a quarter less for 60 columns. https://v8.dev/blog/fast-for-in
+    if (this.#rowsHavePrototype) {
+      for (const key in row) {
+        if (key !== keys[index]) break
+        const field = this.#field(row[key])
+        if (field === undefined) return undefined
+        if (index !== 0) text += delimiter
+        text += field
+        index++
+      }
+    }
+    for (; index < keys.length; index++) {
       const field = this.#field(row[keys[index] as string])
       if (field === undefined) return undefined
-      text += index === 0 ? field : this.#delimiter + field
+      if (index !== 0) text += delimiter
+      text += field
     }
+    return this.#record(text, keys.length)
+  }
+
+  #record(text: string, fields: number): string {
+    if (fields === 1 && isMistakenRecord(text))
+      return this.#quote + text + this.#quote + this.#recordDelimiter
     return text + this.#recordDelimiter
   }
 
   #field(value: unknown): string | undefined {
     switch (typeof value) {
       case 'string':
-        return this.#special.test(value) ? this.#quoted(value) : value
+        return this.#text(value)
       case 'number':
-        // Not String(value): V8 keeps the texts of the last numbers in a cache, from where they outlive young garbage
-        // collections and swell the heap of a long export (docs/performance.md).
-        return Number.isFinite(value) ? JSON.stringify(value) : String(value)
-      case 'bigint':
+        return numberText(value)
       case 'boolean':
+        return value ? 'true' : 'false'
+      case 'bigint':
         return `${value}`
       case 'undefined':
         return ''
       case 'object':
         if (value === null) return ''
-        if (value instanceof Date && !Number.isNaN(value.getTime())) return value.toISOString()
+        // A subclass, or a library that replaces these, may write a date otherwise.
+        if (value instanceof Date && value.toISOString === toISOString && value.getTime === getTime) {
+          return dateText(value.getTime())
+        }
     }
     return undefined
   }
 
-  #quoted(value: string): string {
+  #text(value: string): string | undefined {
+    // Of all plain values only a string's text is not our own.
+    const text = this.#formulas === undefined ? value : this.#formulas.guard(value)
+    if (text === undefined || !this.#special.test(text)) return text
     const quote = this.#quote
-    return quote + value.replaceAll(quote, () => quote + quote) + quote
+    return quote + text.replaceAll(quote, this.#doubledQuote) + quote
   }
 }
 
@@ -92,7 +145,6 @@ function hasPlainOptions(settings: Settings): boolean {
     settings.quoted_empty === undefined &&
     settings.quoted_string === false &&
     settings.quoted_match === null &&
-    settings.escape_formulas === false &&
     settings.quote_record_delimiter === true &&
     settings.escape === settings.quote &&
     isPlainSeparator(settings.delimiter) &&
@@ -107,6 +159,6 @@ function isPlainSeparator(separator: string): boolean {
 }
 
 /** csv-stringify reads a key with a dot or a bracket as a path into nested objects. */
-function isPlainKey(key: unknown): boolean {
-  return typeof key === 'string' && !/[.[]/.test(key)
+function isPlainKey(key: string): boolean {
+  return !/[.[]/.test(key) && !isInherited(key)
 }

@@ -1,6 +1,4 @@
 import type { Hash } from 'node:crypto'
-import type { Writable } from 'node:stream'
-import { setImmediate as turn } from 'node:timers/promises'
 import { Deadline } from './deadline.ts'
 import type { Encoder } from './encoder.ts'
 import {
@@ -10,7 +8,9 @@ import {
   CSV_EXPORT_MAX_ROWS,
   CSV_EXPORT_SOURCE_STALLED
 } from './errors.ts'
+import type { Outlet } from './outlet.ts'
 import { isPromiseLike, type Source } from './source.ts'
+import { ownTurn } from './turns.ts'
 
 /** Text sent into a silent stream, so that nothing in between takes the connection for dead. */
 export interface Heartbeat {
@@ -23,6 +23,8 @@ export interface Heartbeat {
 export interface PumpOptions {
   /** Text is joined up to this many characters; 0 writes each item's text by itself. */
   chunkSize: number
+  /** Whether the source gives arrays of items. */
+  batches: boolean
   heartbeat?: Heartbeat | undefined
   /** Milliseconds after which `onCommit` is called and what can be known without a row is written. */
   commitAfter: number
@@ -55,7 +57,7 @@ export class Pump<T> {
   firstByteAt: number | undefined
   readonly #source: Source<T>
   readonly #encoder: Encoder<T>
-  readonly #destination: Writable
+  readonly #outlet: Outlet
   readonly #options: PumpOptions
   readonly #sourceDeadline: Deadline
   readonly #stallDeadline: Deadline
@@ -69,12 +71,13 @@ export class Pump<T> {
   #waitingForItem = false
   #pauseCheck: NodeJS.Immediate | undefined
   #needsDrain = false
+  #writtenSinceFlush = false
   #wakeWriter: (() => void) | undefined
 
-  constructor(source: Source<T>, encoder: Encoder<T>, destination: Writable, options: PumpOptions) {
+  constructor(source: Source<T>, encoder: Encoder<T>, outlet: Outlet, options: PumpOptions) {
     this.#source = source
     this.#encoder = encoder
-    this.#destination = destination
+    this.#outlet = outlet
     this.#options = options
     const { sourceTimeout, stallTimeout, maxDuration, heartbeat } = options
     this.#sourceDeadline = new Deadline(sourceTimeout, () =>
@@ -94,14 +97,14 @@ export class Pump<T> {
   }
 
   /**
-   * Resolves when the last byte has been handed to the destination; a client that does not take it can still make
+   * Resolves when the last byte has been handed to the destination (which is left open); a client that does not take it can still make
    * `onLateFailure` be called, until `stop()`. Rejects when the source, a row or a limit fails.
    * After `stop()` it may stay pending for good, as a source may never answer: nothing else holds on to it.
    */
   run(signal: AbortSignal, onLateFailure: (error: unknown) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#fail = reject
-      this.#destination.on('drain', this.#onDrain)
+      this.#outlet.listen({ onDrain: this.#onDrain, onError: (error) => this.#abandon(error) })
       this.#maxDuration.start()
       this.#silence.start()
       this.#commitTimer = setTimeout(() => this.#commit(), this.#options.commitAfter)
@@ -122,7 +125,7 @@ export class Pump<T> {
     this.#silence.stop()
     clearTimeout(this.#commitTimer)
     clearImmediate(this.#pauseCheck)
-    this.#destination.off('drain', this.#onDrain)
+    this.#outlet.close()
   }
 
   /** Stops at once: what came after a write that was left out would close up to what stood before it. */
@@ -132,10 +135,11 @@ export class Pump<T> {
   }
 
   async #copy(signal: AbortSignal): Promise<void> {
-    const { chunkSize, maxRows } = this.#options
+    const { batches, chunkSize, maxRows } = this.#options
     this.#sourceDeadline.start()
-    await this.#source.open(signal)
+    await this.#source.open(signal, batches)
     this.#sourceDeadline.stop()
+    await ownTurn()
     while (!this.#stopped) {
       let step = this.#source.next()
       if (isPromiseLike(step)) {
@@ -159,15 +163,16 @@ export class Pump<T> {
       }
       // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
       // Not even a drained destination is one: a socket that takes a chunk at once says so within the same turn.
-      await turn()
       if (this.#needsDrain) await this.#drained()
+      await ownTurn()
     }
     if (this.#stopped) return
     this.#text += this.#encoder.end()
-    this.#flush()
     this.#sourceEnded = true
+    this.#flush()
     this.#silence.stop()
     this.#stallDeadline.start()
+    await this.#outlet.end()
   }
 
   #flush(): void {
@@ -175,6 +180,13 @@ export class Pump<T> {
     const chunk = bytesOf(this.#text)
     this.#text = ''
     this.#write(chunk)
+  }
+
+  /** Has all that was given so far sent, as nothing more is to come right now. */
+  #flushAll(): void {
+    this.#flush()
+    if (this.#writtenSinceFlush) this.#outlet.flush()
+    this.#writtenSinceFlush = false
   }
 
   async #writePieces(chunk: Uint8Array): Promise<void> {
@@ -186,16 +198,17 @@ export class Pump<T> {
 
   #write(chunk: Uint8Array): void {
     const { hash, maxBytes, onWrite } = this.#options
-    const bytes = this.bytes + chunk.length
-    if (maxBytes !== 0 && bytes > maxBytes) {
+    const { length } = chunk
+    if (maxBytes !== 0 && this.bytes + length > maxBytes) {
       this.#abandon(new CSV_EXPORT_MAX_BYTES(maxBytes))
       return
     }
-    this.bytes = bytes
+    this.bytes += length
+    this.#writtenSinceFlush = true
     this.firstByteAt ??= performance.now()
     this.#silence.start()
     hash?.update(chunk)
-    if (!this.#destination.write(chunk)) {
+    if (!this.#outlet.write(chunk, length, this.#sourceEnded)) {
       this.#needsDrain = true
       this.#stallDeadline.start()
     }
@@ -208,7 +221,7 @@ export class Pump<T> {
       this.#pauseCheck = undefined
       if (!this.#waitingForItem) return
       this.#sourceDeadline.start()
-      if (!this.#needsDrain) this.#flush()
+      if (!this.#needsDrain) this.#flushAll()
     })
   }
 
@@ -224,19 +237,22 @@ export class Pump<T> {
     this.#wakeWriter = undefined
     if (this.#sourceEnded) this.#stallDeadline.start()
     else this.#stallDeadline.stop()
-    if (this.#waitingForItem) this.#flush()
+    if (this.#waitingForItem) this.#flushAll()
   }
 
   #sendHeartbeat(): void {
     // A client that is not reading is not waiting for a sign of life.
     if (this.#needsDrain) this.#silence.start()
-    else this.#write(bytesOf((this.#options.heartbeat as Heartbeat).text))
+    else {
+      this.#write(bytesOf((this.#options.heartbeat as Heartbeat).text))
+      this.#outlet.flush()
+    }
   }
 
   #commit(): void {
     if (this.firstByteAt !== undefined || this.#stopped) return
     this.#text += this.#encoder.begin()
-    this.#flush()
+    this.#flushAll()
     this.#options.onCommit?.()
   }
 }

@@ -20,8 +20,14 @@ export interface Receipt {
   status: ExportStatus
   /** Rows (of `reply.streamText`: chunks) written. */
   rows: number
-  /** Bytes of the body written, before any content coding that a hook adds. */
+  /** Bytes of the CSV (of `reply.streamText`: the text), before any content coding. */
   bytes: number
+  /** The content coding that the plugin applied, null if none. */
+  contentCoding: string | null
+  /** Bytes given to the reply after that coding. */
+  sentBytes: number
+  /** Cells that `formulas: 'escape'` has put a `'` in front of. */
+  escapedCells: number
   /** When the helper was called: ISO 8601, UTC. */
   startedAt: string
   /** Milliseconds until the first byte of the body was written; null if none was. */
@@ -30,7 +36,7 @@ export interface Receipt {
   duration: number
   /** The `code` of the error that ended it, its name if it has no code; null if it is complete. */
   errorCode: string | null
-  /** SHA-256 of the `bytes`, in hexadecimal, where the `digest` option or the request's `TE: trailers` asked for it. */
+  /** SHA-256 of the `bytes` (not of the `sentBytes`), in hexadecimal, where the `digest` option or the request's `TE: trailers` asked for it. */
   sha256: string | null
 }
 
@@ -88,6 +94,7 @@ const statuses: Record<string, ExportStatus> = {
   CSV_EXPORT_MAX_DURATION: 'limit_reached',
   CSV_EXPORT_MAX_ROWS: 'limit_reached',
   CSV_EXPORT_MAX_BYTES: 'limit_reached',
+  FST_ERR_HANDLER_TIMEOUT: 'limit_reached',
   CSV_EXPORT_SERVER_CLOSING: 'server_closing'
 }
 

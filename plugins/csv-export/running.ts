@@ -30,13 +30,15 @@ export class RunningExports {
     this.#options = options
   }
 
-  /** Counts one more export, or throws the error that refuses it. */
-  add(running: Breakable, key: string | undefined, reply: FastifyReply): void {
+  /** Throws the error that refuses one more export. */
+  admit(reply: FastifyReply, key: string | undefined): void {
     const refusal = this.#refusal(key)
-    if (refusal !== undefined) {
-      setRetryAfter(reply)
-      throw refusal
-    }
+    if (refusal === undefined) return
+    setRetryAfter(reply)
+    throw refusal
+  }
+
+  add(running: Breakable, key: string | undefined): void {
     this.#exports.set(running, key)
   }
 

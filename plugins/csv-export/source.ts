@@ -1,4 +1,4 @@
-import { CSV_EXPORT_INVALID_ROWS } from './errors.ts'
+import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS } from './errors.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -22,22 +22,34 @@ export class Source<T> {
   #iterator: Iterator<T> | AsyncIterator<T> | undefined
   #released = false
   readonly #onReleaseError: (error: unknown) => void
+  #inBatches = false
+  #batch: readonly T[] = []
+  #batchIndex = 0
+  #batchCount = 0
 
   /**
    * @param name what a message calls the argument
    * @param onReleaseError told what the source's own clean-up throws
    */
-  constructor(name: string, input: SourceInput<T>, onReleaseError: (error: unknown) => void) {
+  constructor(
+    name: string,
+    input: SourceInput<T> | SourceInput<readonly T[]>,
+    onReleaseError: (error: unknown) => void
+  ) {
     if (typeof input !== 'function' && !isItems(input)) {
       throw new CSV_EXPORT_INVALID_ROWS(name, describe(input))
     }
-    this.#input = input
+    this.#input = input as SourceInput<T>
     this.#onReleaseError = onReleaseError
     guard(input)
   }
 
-  /** Opens the items. Called once, before the first `next()`. */
-  async open(signal: AbortSignal): Promise<void> {
+  /**
+   * Opens the items. Called once, before the first `next()`.
+   * @param inBatches whether what is iterated are arrays of items
+   */
+  async open(signal: AbortSignal, inBatches: boolean): Promise<void> {
+    this.#inBatches = inBatches
     const input = this.#input as SourceInput<T>
     const items = typeof input === 'function' ? await input({ signal }) : input
     if (!isItems(items)) {
@@ -50,9 +62,25 @@ export class Source<T> {
     else this.#iterator = iterate(items)
   }
 
-  /** The next item: at once from a synchronous iterable, else a promise. */
+  /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
   next(): Step<T> {
-    return (this.#iterator as Iterator<T>).next()
+    if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
+    if (this.#batchIndex < this.#batch.length) {
+      return { done: false, value: this.#batch[this.#batchIndex++] as T }
+    }
+    const step = (this.#iterator as unknown as { next(): Step<readonly T[]> }).next()
+    return isPromiseLike(step) ? step.then(this.#openBatch) : this.#openBatch(step)
+  }
+
+  readonly #openBatch = (
+    step: IteratorResult<readonly T[]>
+  ): IteratorResult<T> | Promise<IteratorResult<T>> => {
+    if (step.done) return step
+    this.#batchCount++
+    if (!Array.isArray(step.value)) throw new CSV_EXPORT_INVALID_BATCH(this.#batchCount, describe(step.value))
+    this.#batch = step.value
+    this.#batchIndex = 0
+    return this.next() as IteratorResult<T> | Promise<IteratorResult<T>>
   }
 
   /** Ends the items early: `return()` on a started iterator; `return()`, `destroy()` or `cancel()` on unstarted items. */

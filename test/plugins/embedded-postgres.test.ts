@@ -66,6 +66,51 @@ t.test('a PostgreSQL that was killed is started again with its data', async (t) 
   t.strictSame((await query(again.url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
 })
 
+/** The session that holds the folder for its process. */
+async function ownerOf(url: string): Promise<number | undefined> {
+  const { rows } = await query(url, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'")
+  return rows[0]?.pid
+}
+
+/** Asks until there is another owner: nothing else tells of it. */
+async function untilOwnedAgain(url: string, before: number | undefined): Promise<void> {
+  for (;;) {
+    const owner = await ownerOf(url).catch(() => before)
+    if (owner !== undefined && owner !== before) return
+  }
+}
+
+t.test('a PostgreSQL that is killed while in use is started again at its address', async (t) => {
+  const postgres = await startEmbeddedPostgres({ folder })
+  t.teardown(postgres.stop)
+  const { pid, url } = postgres
+  const owner = await ownerOf(url)
+  process.kill(pid, 'SIGKILL')
+  await untilOwnedAgain(url, owner)
+  t.not(postgres.pid, pid)
+  t.strictSame((await query(url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
+  await t.rejects(startEmbeddedPostgres({ folder }), /is in use by another process/)
+})
+
+t.test('the folder stays owned when a crash has ended all sessions', async (t) => {
+  const { url, stop } = await startEmbeddedPostgres({ folder })
+  t.teardown(stop)
+  const owner = (await ownerOf(url)) as number
+  process.kill(owner, 'SIGKILL')
+  await untilOwnedAgain(url, owner)
+  await t.rejects(startEmbeddedPostgres({ folder }), /is in use by another process/)
+})
+
+t.test('a PostgreSQL that somebody else shuts down stays down', async (t) => {
+  const postgres = await startEmbeddedPostgres({ folder })
+  t.teardown(postgres.stop)
+  const { pid, url } = postgres
+  process.kill(pid, 'SIGINT')
+  while (await ownerOf(url).catch(() => undefined));
+  await postgres.stop()
+  t.equal(postgres.pid, pid)
+})
+
 t.test('the PostgreSQL of a process that was killed is taken over', async (t) => {
   const plugin = import.meta.resolve('../../plugins/embedded-postgres.ts')
   const script = `

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import diagnostics from 'node:diagnostics_channel'
 import { promisify } from 'node:util'
+import escapeHtml from 'escape-html'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
@@ -71,9 +72,9 @@ t.test('the page holds the same curl lines as the text', async (t) => {
   const origin = await listen(await build(t, { databaseUrl }))
   const { body: text } = await read(origin)
   const { body: page } = await read(origin, { accept: browser })
-  const escaped = (line: string) =>
-    line.trim().replaceAll('&', '&amp;').replaceAll("'", '&#39;').replaceAll('<', '&lt;')
-  for (const line of text.match(/^ {2}curl .*$/gm) ?? []) t.match(page, `<pre>${escaped(line)}</pre>`)
+  for (const line of text.match(/^ {2}curl .*$/gm) ?? []) {
+    t.match(page, `<pre>${escapeHtml(line.trim())}</pre>`)
+  }
 })
 
 t.test("the host of the lines is the request's own, harmless in a shell and in a page", async (t) => {
@@ -85,6 +86,9 @@ t.test("the host of the lines is the request's own, harmless in a shell and in a
   const [line] = text.match(/curl .*cargoes\.csv\?.*|curl .*download_csv\?.*/) ?? []
   const { stdout } = await promisify(execFile)('sh', ['-c', `curl() { printf '%s\\n' "$@"; }; ${line}`])
   t.match(stdout, `http://${host}/`, 'one argument, as it was sent')
+  const [nested] = text.match(/curl .*\/exports\/.*/) ?? []
+  const { stdout: answer } = await promisify(execFile)('sh', ['-c', `curl() { echo "$#"; }; ${nested}`])
+  t.equal(answer, '1\n', 'so is one with a command inside')
   const { body: page } = await read(origin, { host, accept: browser })
   t.notMatch(page, '<b>')
   t.match(page, '&quot;&lt;b&gt;&amp;')

@@ -133,7 +133,7 @@ t.test('columns', async (t) => {
   t.equal(await body('/arrays'), 'id,name\n1,Ada\n')
   t.equal(await body('/empty'), 'id,name\n', 'a header without rows')
   t.equal(await body('/unknown'), '')
-  t.equal(await body('/later'), 'a\n1\n3\n\n', 'the first row decides')
+  t.equal(await body('/later'), 'a\n1\n3\n""\n', 'the first row decides')
   t.equal(await body('/frozen'), 'id\n1\n2\n')
   t.equal(await body('/frozen'), 'id\n1\n2\n', 'options are not written into')
 })
@@ -203,7 +203,7 @@ t.test('HEAD, 204 and 304 start no source and release it', async (t) => {
       reply.csv(rows())
     )
   })
-  const get = await fetch(url)
+  const get = await fetch(url, { headers: { 'accept-encoding': 'gzip' } })
   await get.text()
   t.equal(opened, 1)
   t.equal(released, 0)
@@ -227,4 +227,27 @@ t.test('HEAD, 204 and 304 start no source and release it', async (t) => {
   while (released < 6) await new Promise(setImmediate)
   t.equal(released, 6, 'each was released once')
   t.notOk(log.lines.some(({ msg }) => /left/.test(msg)))
+})
+
+t.test('rows in batches', async (t) => {
+  async function* batches() {
+    yield [{ a: 1 }, { a: 2 }]
+    yield []
+    yield [{ a: 3 }]
+  }
+  const { url } = await serve(t, (app) => {
+    app.get('/async', (_request, reply) => reply.csv(batches(), { batches: true }))
+    app.get('/sync', (_request, reply) =>
+      reply.csv([[[1]], [], [[2], [3]]], { batches: true, header: false })
+    )
+    app.get('/none', (_request, reply) => reply.csv([[]], { batches: true, columns: ['a'] }))
+    app.get('/wrong', (_request, reply) => reply.csv([[{ a: 1 }], { a: 2 }] as any, { batches: true }))
+  })
+  t.equal((await curl(`${url}/async`)).body, 'a\n1\n2\n3\n')
+  t.equal((await curl(`${url}/sync`)).body, '1\n2\n3\n')
+  t.equal((await curl(`${url}/none`)).body, 'a\n')
+  t.match(await (await fetch(`${url}/wrong`)).json(), {
+    code: 'CSV_EXPORT_INVALID_BATCH',
+    message: 'batch 2 is a value of type object: with "batches: true", yield arrays of rows'
+  })
 })

@@ -244,3 +244,24 @@ t.test('a body destroyed from outside breaks visibly', async (t) => {
   t.equal((await curl(url)).code, 56)
   t.match(await log.find(/source_failed/), { err: { code: 'CSV_EXPORT_BODY_DESTROYED' } })
 })
+
+t.test('no rest of an export is given to a client that has a part of another', async (t) => {
+  let started = false
+  const { url } = await serve(t, (app) =>
+    app.get('/', (_request, reply) =>
+      reply.csv(() => {
+        started = true
+        return [{ a: 1 }]
+      })
+    )
+  )
+  for (const range of ['bytes=2-', 'bytes=-2', 'bytes=1-2', 'rows=1-']) {
+    const response = await fetch(url, { headers: { range } })
+    t.equal(response.status, 412, range)
+    t.match(await response.json(), { code: 'CSV_EXPORT_RANGE' })
+  }
+  t.notOk(started)
+  const whole = await fetch(url, { headers: { range: 'bytes=0-' } })
+  t.equal(whole.status, 200)
+  t.equal(await whole.text(), 'a\n1\n')
+})

@@ -7,7 +7,7 @@ const rows = [
   { text: '=1+1', empty: 'x;y', number: 0.5, nothing: undefined }
 ]
 
-/** Every option of csv-stringify, and the two lines that it makes of the rows (after a header line). */
+/** Every option of csv-stringify but escape_formulas, for which `formulas` stands, and the two lines that it makes of the rows (after a header line). */
 const effects: Record<string, { options: CsvOptions; body: string }> = {
   bom: { options: { bom: true, header: false }, body: '\ufeff"a""b",,-5,\n=1+1,x;y,0.5,\n' },
   cast: {
@@ -18,10 +18,6 @@ const effects: Record<string, { options: CsvOptions; body: string }> = {
   delimiter: { options: { header: false, delimiter: ';' }, body: '"a""b";;-5;\n=1+1;"x;y";0.5;\n' },
   eof: { options: { eof: false }, body: 'text,empty,number,nothing\n"a""b",,-5,\n=1+1,x;y,0.5,' },
   escape: { options: { header: false, escape: '\\' }, body: '"a\\"b",,-5,\n=1+1,x;y,0.5,\n' },
-  escapeFormulas: {
-    options: { header: false, escapeFormulas: true },
-    body: '"a""b",,-5,\n\'=1+1,x;y,0.5,\n'
-  },
   header: { options: { header: false }, body: '"a""b",,-5,\n=1+1,x;y,0.5,\n' },
   headerAsComment: {
     options: { headerAsComment: true, columns: ['number'] },
@@ -87,7 +83,8 @@ const wrong: [unknown, string, RegExp][] = [
     'CSV_EXPORT_UNKNOWN_OPTION',
     /^unknown option "delimeter": did you mean "delimiter"\?$/
   ],
-  [{ escape_formulas: true }, 'CSV_EXPORT_UNKNOWN_OPTION', /did you mean "escapeFormulas"\?$/],
+  [{ escapeFormulas: true }, 'CSV_EXPORT_UNKNOWN_OPTION', /did you mean "formulas"\?$/],
+  [{ escape_formulas: true }, 'CSV_EXPORT_UNKNOWN_OPTION', /did you mean "formulas"\?$/],
   [{ constructor: 1 }, 'CSV_EXPORT_UNKNOWN_OPTION', /unknown option "constructor"/],
   ['x', 'CSV_EXPORT_INVALID_OPTION', /^option "options" must be an object, got "x"$/],
   [{ filename: 5 }, 'CSV_EXPORT_INVALID_OPTION', /^option "filename" must be a string, got 5$/],
@@ -104,6 +101,7 @@ const wrong: [unknown, string, RegExp][] = [
   ],
   [{ columns: [5] }, 'CSV_EXPORT_INVALID_OPTION', /"columns" .* got an array$/],
   [{ columns: [{ name: 'id' }] }, 'CSV_EXPORT_INVALID_OPTION', /"columns"/],
+  [{ columns: [{ key: '' }] }, 'CSV_EXPORT_INVALID_OPTION', /"columns"/],
   [{ columns: [{ key: 'id', header: 5 }] }, 'CSV_EXPORT_INVALID_OPTION', /"columns"/],
   [{ header: 'yes' }, 'CSV_EXPORT_INVALID_OPTION', /^option "header" must be true or false, got "yes"$/],
   [{ headerAsComment: 5 }, 'CSV_EXPORT_INVALID_OPTION', /"headerAsComment" .* got 5$/],
@@ -122,7 +120,14 @@ const wrong: [unknown, string, RegExp][] = [
   [{ quotedEmpty: 1 }, 'CSV_EXPORT_INVALID_OPTION', /"quotedEmpty"/],
   [{ quotedString: 1 }, 'CSV_EXPORT_INVALID_OPTION', /"quotedString"/],
   [{ quotedMatch: [5] }, 'CSV_EXPORT_INVALID_OPTION', /"quotedMatch"/],
-  [{ escapeFormulas: () => {} }, 'CSV_EXPORT_INVALID_OPTION', /"escapeFormulas" .* got a function$/],
+  [
+    { formulas: true },
+    'CSV_EXPORT_INVALID_OPTION',
+    /^option "formulas" must be 'keep', 'escape' or 'reject', got true$/
+  ],
+  [{ formulas: () => {} }, 'CSV_EXPORT_INVALID_OPTION', /"formulas" .* got a function$/],
+  [{ encoder: 'fast' }, 'CSV_EXPORT_INVALID_OPTION', /"encoder" must be 'auto' or 'csv-stringify'/],
+  [{ excel: { delimiter: ';' } }, 'CSV_EXPORT_INVALID_OPTION', /"excel" must be true or false/],
   [
     { cast: { int: String } },
     'CSV_EXPORT_INVALID_OPTION',

@@ -1,0 +1,62 @@
+import { download } from '../clients.ts'
+import { type Measure, median, megabytes } from '../measuring.ts'
+import { exportUrl, memory, type Server, startNode } from '../servers.ts'
+import { mixed } from '../shapes.ts'
+
+const [small, large, huge] = [100_000, 5_000_000, 10_000_000]
+
+async function time(server: Server, count: number): Promise<number> {
+  return (await download(exportUrl(server, 'reply.csv', mixed, count))).seconds
+}
+
+/** Of a fresh server, after one download. */
+async function peakMemory(count: number): Promise<number> {
+  await using server = await startNode('server.ts')
+  await time(server, count)
+  return (await memory(server)).peak
+}
+
+async function times(server: Server, count: number, runs: number): Promise<number> {
+  const values: number[] = []
+  for (let run = 0; run < runs; run++) values.push(await time(server, count))
+  return median(values)
+}
+
+const measure: Measure = {
+  name: 'growth',
+  async *run(bench) {
+    await using server = await startNode('server.ts')
+    await times(server, small, 5)
+    const atSmall = (await memory(server)).peak
+    const seconds = await bench.medians(
+      { small: () => times(server, small, 10), huge: () => time(server, huge) },
+      3
+    )
+    const atHuge = (await memory(server)).peak
+    const [smallCost, hugeCost] = [seconds.small / small, seconds.huge / huge].map((cost) => cost * 1e6)
+    yield {
+      what: 'cost per row of 10,000,000 rows against that of 100,000',
+      value: (hugeCost as number) / (smallCost as number),
+      unit: 'x',
+      goal: { atMost: 1.1 },
+      detail: `${hugeCost?.toFixed(3)} µs and ${smallCost?.toFixed(3)} µs`
+    }
+    yield {
+      what: 'peak memory of 10,000,000 rows less that of 100,000, in one server',
+      value: (atHuge - atSmall) / 1e6,
+      unit: ' MB',
+      goal: { atMost: 30 },
+      detail: `${megabytes(atHuge)} and ${megabytes(atSmall)}`
+    }
+    const [first, second] = [await peakMemory(small), await peakMemory(large)]
+    yield {
+      what: 'peak memory of 5,000,000 rows less that of 100,000, in fresh servers',
+      value: (second - first) / 1e6,
+      unit: ' MB',
+      goal: { atMost: 40 },
+      detail: `${megabytes(second)} and ${megabytes(first)}`
+    }
+  }
+}
+
+export default measure

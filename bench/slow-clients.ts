@@ -1,0 +1,60 @@
+import { connect, type Socket } from 'node:net'
+
+export interface Served {
+  /** Clients that got a whole body. */
+  whole: number
+  bytes: number
+}
+
+const [url = '', count, bytesPerSecond] = process.argv.slice(2)
+const { hostname, port, pathname, search } = new URL(url)
+const slowMilliseconds = 15_000
+const tick = 100
+const lastChunk = '\r\n0\r\n\r\n'
+
+interface Client {
+  socket: Socket
+  allowance: number
+  bytes: number
+  end: string
+}
+
+// A body longer than what the system's socket buffers take would last for minutes at this pace: after a while the rest
+// is read at full speed, to see that it is whole.
+let unlimited = false
+
+function start(): Client {
+  const socket = connect(Number(port), hostname)
+  const client: Client = { socket, allowance: 0, bytes: 0, end: '' }
+  socket.write(`GET ${pathname}${search} HTTP/1.1\r\nHost: ${hostname}\r\nConnection: close\r\n\r\n`)
+  socket.on('error', () => {})
+  socket.on('data', (chunk) => {
+    client.bytes += chunk.length
+    client.end = (client.end + chunk.toString('latin1', Math.max(0, chunk.length - 7))).slice(-7)
+    client.allowance -= chunk.length
+    if (client.allowance < 0 && !unlimited) socket.pause()
+  })
+  return client
+}
+
+const clients = Array.from({ length: Number(count) }, start)
+const ends = clients.map(({ socket }) => new Promise((resolve) => socket.once('close', resolve)))
+
+const pace = setInterval(() => {
+  for (const client of clients) {
+    client.allowance += (Number(bytesPerSecond) * tick) / 1000
+    if (client.allowance >= 0) client.socket.resume()
+  }
+}, tick)
+setTimeout(() => {
+  unlimited = true
+  clearInterval(pace)
+  for (const { socket } of clients) socket.resume()
+}, slowMilliseconds)
+
+await Promise.all(ends)
+process.send?.({
+  whole: clients.filter(({ end }) => end === lastChunk).length,
+  bytes: clients.reduce((sum, { bytes }) => sum + bytes, 0)
+} satisfies Served)
+process.disconnect?.()

@@ -1,0 +1,80 @@
+import type { Transform } from 'node:stream'
+import { constants, createBrotliCompress, createGzip, createZstdCompress } from 'node:zlib'
+import { negotiate } from '@fastify/accept-negotiator'
+import type { FastifyReply } from 'fastify'
+
+/** A content coding, by its name in Accept-Encoding. */
+export type ContentCoding = 'zstd' | 'br' | 'gzip'
+
+/** In the order of preference, which is that of speed on CSV (docs/performance.md). */
+export const contentCodings: readonly ContentCoding[] = ['zstd', 'br', 'gzip']
+
+/** A stream that codes what is written into it. */
+export interface Coder {
+  stream: Transform
+  /** Has it give out what it holds. */
+  flush(): void
+}
+
+/** @returns a coder at a level that keeps up with a fast source */
+export function createCoder(coding: ContentCoding): Coder {
+  if (coding === 'gzip') {
+    const stream = createGzip({ level: 1 })
+    // Not its own default, a full flush: that forgets what it has learnt of the text.
+    return { stream, flush: () => stream.flush(constants.Z_SYNC_FLUSH) }
+  }
+  const stream =
+    coding === 'br'
+      ? createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: 1 } })
+      : createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 1 } })
+  return { stream, flush: () => stream.flush() }
+}
+
+/** A smaller body is sent as it is, in bytes: coding it would save next to nothing. */
+const smallestCoded = 1_024
+
+/**
+ * The coding of one reply. Chosen early, so that hooks that would code the body see that it is taken; done with the first
+ * bytes, as the body may turn out to be small, somebody else's, or an error.
+ */
+export class ReplyCoding {
+  readonly #reply: FastifyReply
+  readonly #coding: ContentCoding
+  /** Sent as no header as long as it is empty. */
+  readonly #header: string[] = []
+
+  private constructor(reply: FastifyReply, coding: ContentCoding) {
+    this.#reply = reply
+    this.#coding = coding
+    reply.header('content-encoding', this.#header)
+  }
+
+  /** Sets Vary and takes Content-Encoding; undefined if the client takes none of the codings, or the route has its own. */
+  static choose(reply: FastifyReply, codings: readonly ContentCoding[]): ReplyCoding | undefined {
+    if (codings.length === 0 || reply.hasHeader('content-encoding')) return undefined
+    addVary(reply)
+    const accepted = String(reply.request.headers['accept-encoding'] ?? '')
+    const coding = negotiate(accepted, [...codings, 'identity'])
+    return coding === null || coding === 'identity'
+      ? undefined
+      : new ReplyCoding(reply, coding as ContentCoding)
+  }
+
+  /**
+   * Called before the first byte is sent.
+   * @param size bytes of the body, as far as it is known to be so small
+   * @returns undefined if the body is to be written as it is
+   */
+  open(size: number): Coder | undefined {
+    const isTaken = this.#reply.getHeader('content-encoding') === this.#header
+    if (size < smallestCoded || !isTaken || this.#reply.raw.headersSent) return undefined
+    this.#header.push(this.#coding)
+    return createCoder(this.#coding)
+  }
+}
+
+function addVary(reply: FastifyReply): void {
+  const vary = String(reply.getHeader('vary') ?? '')
+  if (vary === '*' || /\baccept-encoding\b/i.test(vary)) return
+  reply.header('vary', vary === '' ? 'accept-encoding' : `${vary}, accept-encoding`)
+}

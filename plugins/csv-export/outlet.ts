@@ -1,0 +1,98 @@
+import { createHash, type Hash } from 'node:crypto'
+import type { Writable } from 'node:stream'
+import type { Coder, ReplyCoding } from './content-coding.ts'
+
+export interface OutletEvents {
+  onDrain(): void
+  onError(error: Error): void
+}
+
+/** Where the pump's chunks go: into the destination, or into a coder in front of it, which the first chunk decides. */
+export class Outlet {
+  /** Bytes given to the destination. */
+  sentBytes = 0
+  readonly #destination: Writable
+  readonly #coding: ReplyCoding | undefined
+  readonly #hash: Hash | undefined
+  #coder: Coder | undefined
+  #events: OutletEvents | undefined
+  #opened = false
+
+  /**
+   * @param coding none to write everything as it is
+   * @param hashed whether a digest of the coded bytes will be asked for
+   */
+  constructor(destination: Writable, coding: ReplyCoding | undefined, hashed: boolean) {
+    this.#destination = destination
+    this.#coding = coding
+    this.#hash = hashed ? createHash('sha256') : undefined
+  }
+
+  /** Whether the destination gets something other than what is written. */
+  get isCoded(): boolean {
+    return this.#coder !== undefined
+  }
+
+  /** Called once, before the first write. */
+  listen(events: OutletEvents): void {
+    this.#events = events
+  }
+
+  /**
+   * @param bytes the chunk's length
+   * @param isLast whether it ends the body
+   * @returns false if the next chunk should wait for `onDrain`
+   */
+  write(chunk: string | Uint8Array, bytes: number, isLast: boolean): boolean {
+    if (!this.#opened) this.#open(isLast ? bytes : Number.POSITIVE_INFINITY)
+    if (this.#coder !== undefined) return this.#coder.stream.write(chunk)
+    this.sentBytes += bytes
+    return this.#destination.write(chunk)
+  }
+
+  /** Holds nothing back that a pause of the source would delay. */
+  flush(): void {
+    this.#coder?.flush()
+  }
+
+  /** Resolves when everything has been given to the destination, which is left open. */
+  async end(): Promise<void> {
+    if (!this.#opened) this.#open(0)
+    const coder = this.#coder?.stream
+    if (coder === undefined) return
+    await new Promise((resolve) => {
+      coder.once('end', resolve)
+      coder.end()
+    })
+  }
+
+  /** Leaves no listener behind. */
+  close(): void {
+    const { onDrain = () => {} } = this.#events ?? {}
+    this.#destination.off('drain', onDrain)
+    this.#coder?.stream.unpipe(this.#destination).destroy()
+  }
+
+  /** Of the coded bytes. */
+  sha256(encoding: 'hex' | 'base64'): string {
+    // A copy, as a hash gives its digest only once.
+    return (this.#hash as Hash).copy().digest(encoding)
+  }
+
+  #open(size: number): void {
+    this.#opened = true
+    const { onDrain, onError } = this.#events as OutletEvents
+    this.#coder = this.#coding?.open(size)
+    if (this.#coder === undefined) {
+      this.#destination.on('drain', onDrain)
+      return
+    }
+    const { stream } = this.#coder
+    stream.on('drain', onDrain).on('error', onError)
+    stream.on('data', (chunk: Buffer) => {
+      this.sentBytes += chunk.length
+      this.#hash?.update(chunk)
+    })
+    stream.pipe(this.#destination, { end: false })
+  }
+}

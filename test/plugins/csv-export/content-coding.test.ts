@@ -1,0 +1,206 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
+import { connect } from 'node:http2'
+import { brotliDecompressSync, createGunzip, gunzipSync, zstdDecompressSync } from 'node:zlib'
+import compress from '@fastify/compress'
+import t from 'tap'
+import type { Receipt } from '../../../plugins/csv-export/index.ts'
+import { curl, gate, serve } from '../../helper.ts'
+
+const decoders = { gzip: gunzipSync, br: brotliDecompressSync, zstd: zstdDecompressSync }
+const rows = Array.from({ length: 20_000 }, (_, id) => ({ id, name: `Crème "${id}"` }))
+const csv = `id,name\n${rows.map(({ id }) => `${id},"Crème ""${id}"""\n`).join('')}`
+const sha256 = (bytes: Buffer | string, encoding: 'hex' | 'base64') =>
+  createHash('sha256').update(bytes).digest(encoding)
+
+/** The body as it is on the wire. */
+function read(url: string, headers = {}): Promise<IncomingMessage & { body: Buffer }> {
+  return new Promise((resolve, reject) => {
+    get(url, { agent: false, headers }, async (response) => {
+      try {
+        const chunks: Buffer[] = []
+        for await (const chunk of response) chunks.push(chunk)
+        resolve(Object.assign(response, { body: Buffer.concat(chunks) }))
+      } catch (error) {
+        reject(error)
+      }
+    }).on('error', reject)
+  })
+}
+
+async function* failing() {
+  yield* rows
+  await new Promise(setImmediate)
+  throw new Error('late')
+}
+
+t.test('the coding is negotiated', async (t) => {
+  const receipts: Receipt[] = []
+  const { url } = await serve(
+    t,
+    (app) => {
+      app.get('/', (_request, reply) => reply.csv(rows, { digest: true }))
+      app.get('/off', (_request, reply) => reply.csv(rows, { compress: false }))
+      app.get('/gzip', (_request, reply) => reply.csv(rows, { compress: ['gzip'] }))
+      app.get('/own', (_request, reply) => reply.header('content-encoding', 'identity').csv(rows))
+      app.get('/vary', (_request, reply) => reply.header('vary', 'origin').csv(rows))
+      app.get('/text', (_request, reply) => reply.streamText([csv]))
+      app.get('/small', (_request, reply) => reply.csv([{ a: 1 }]))
+      app.get('/empty', (_request, reply) => reply.csv([]))
+    },
+    { defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+  )
+  const cases = [
+    ['/', 'gzip', 'gzip'],
+    ['/', 'br', 'br'],
+    ['/', 'zstd', 'zstd'],
+    ['/', 'gzip, deflate, br, zstd', 'zstd'],
+    ['/', 'gzip;q=1, br;q=0.5, zstd;q=0', 'gzip'],
+    ['/', 'identity, gzip;q=0.5', undefined],
+    ['/', 'deflate', undefined],
+    ['/', undefined, undefined],
+    ['/gzip', 'gzip, zstd', 'gzip'],
+    ['/off', 'gzip', undefined],
+    ['/own', 'gzip', 'identity'],
+    ['/text', 'gzip', undefined]
+  ] as const
+  for (const [path, accepted, coding] of cases) {
+    const { headers, body } = await read(url + path, accepted && { 'accept-encoding': accepted })
+    t.equal(headers['content-encoding'], coding, `${path} ${accepted}`)
+    const decode = (decoders as Record<string, typeof gunzipSync | undefined>)[String(coding)]
+    t.equal(String(decode ? decode(body) : body), csv)
+    const receipt = receipts.pop() as Receipt
+    t.match(receipt, {
+      status: 'complete',
+      bytes: Buffer.byteLength(csv),
+      contentCoding: decode ? coding : null,
+      sentBytes: body.length
+    })
+    if (path === '/') t.equal(receipt.sha256, sha256(csv, 'hex'), 'the digest is of the CSV')
+    if (['/', '/gzip'].includes(path)) t.equal(headers.vary, 'accept-encoding')
+    if (['/off', '/text'].includes(path)) t.notOk(headers.vary)
+  }
+  const gzip = { 'accept-encoding': 'gzip' }
+  t.equal((await read(`${url}/vary`, gzip)).headers.vary, 'origin, accept-encoding')
+  t.match(await read(`${url}/small`, gzip), {
+    headers: { 'content-encoding': undefined },
+    body: Buffer.from('a\n1\n')
+  })
+  t.match(await read(`${url}/empty`, gzip), {
+    headers: { 'content-encoding': undefined },
+    body: Buffer.from('')
+  })
+})
+
+t.test('the digest of a trailer is that of the bytes on the wire', async (t) => {
+  const { url } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)))
+  for (const coding of ['gzip', 'br', 'zstd']) {
+    const { body, trailers } = await read(url, { 'accept-encoding': coding, te: 'trailers' })
+    t.equal(trailers['repr-digest'], `sha-256=:${sha256(body, 'base64')}:`, coding)
+    t.equal(trailers['export-rows'], '20000')
+  }
+})
+
+t.test('a row that is yielded before a pause can be decoded at once', async (t) => {
+  for (const coding of ['gzip', 'br', 'zstd'] as const) {
+    const second = gate()
+    const { url } = await serve(t, (app) =>
+      app.get('/', (_request, reply) =>
+        reply.csv(async function* () {
+          yield { a: 'first' }
+          await second.opened
+          yield { a: 'second' }
+        })
+      )
+    )
+    const reader = (await fetch(url, { headers: { 'accept-encoding': coding } })).body?.getReader()
+    t.equal(Buffer.from((await reader?.read())?.value as Uint8Array).toString(), 'a\nfirst\n', coding)
+    second.open()
+    t.equal(Buffer.from((await reader?.read())?.value as Uint8Array).toString(), 'second\n')
+    t.ok((await reader?.read())?.done)
+  }
+})
+
+t.test('a source that fails', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.get('/late', (_request, reply) => reply.csv(failing()))
+    app.get('/early', (_request, reply) =>
+      reply.csv(async () => {
+        throw new Error('early')
+      })
+    )
+    app.get('/hook', { onSend: () => Promise.reject(new Error('no')) }, (_request, reply) => reply.csv(rows))
+  })
+  t.equal((await curl('--compressed', `${url}/late`)).code, 56)
+  t.equal((await curl('--http1.0', '--compressed', `${url}/late`)).code, 56)
+  for (const path of ['/early', '/hook']) {
+    const { statusCode, headers, body } = await read(url + path, { 'accept-encoding': 'gzip' })
+    t.equal(statusCode, 500)
+    t.notOk(headers['content-encoding'])
+    t.match(JSON.parse(String(body)), { statusCode: 500 })
+  }
+})
+
+t.test('a client that leaves or stalls', async (t) => {
+  const receipts = gate<Receipt>()
+  const released = gate()
+  const { url } = await serve(t, (app) =>
+    app.get('/', (_request, reply) =>
+      reply.csv(
+        (async function* () {
+          try {
+            for (;;) yield { a: Math.random() }
+          } finally {
+            released.open()
+          }
+        })(),
+        { stallTimeout: 100, onReceipt: receipts.open }
+      )
+    )
+  )
+  const response = await new Promise<IncomingMessage>((resolve) => {
+    get(url, { agent: false, headers: { 'accept-encoding': 'gzip' } }, resolve)
+  })
+  response.on('error', () => {})
+  response.pause()
+  t.match(await receipts.opened, { status: 'client_stalled', contentCoding: 'gzip' })
+  await released.opened
+})
+
+t.test('HTTP/2', async (t) => {
+  const { url } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)), { http2: true })
+  const session = connect(url)
+  const stream = session.request({ ':path': '/', 'accept-encoding': 'gzip' })
+  const [headers] = await once(stream, 'response')
+  t.equal(headers['content-encoding'], 'gzip')
+  const chunks: Buffer[] = []
+  for await (const chunk of stream.pipe(createGunzip())) chunks.push(chunk)
+  t.equal(String(Buffer.concat(chunks)), csv)
+  session.close()
+})
+
+t.test('beside @fastify/compress exactly one of them codes the body', async (t) => {
+  const { url } = await serve(t, async (app) => {
+    await app.register(compress, { threshold: 0 })
+    app.get('/', (_request, reply) => reply.csv(rows))
+    app.get('/off', (_request, reply) => reply.csv(rows, { compress: false }))
+    app.get('/early', (_request, reply) =>
+      reply.csv(async () => {
+        throw new Error('early')
+      })
+    )
+  })
+  const ours = await read(url, { 'accept-encoding': 'gzip' })
+  t.equal(ours.headers['content-encoding'], 'gzip')
+  t.equal(String(gunzipSync(ours.body)), csv)
+  const theirs = await read(`${url}/off`, { 'accept-encoding': 'gzip' })
+  t.equal(theirs.headers['content-encoding'], 'gzip')
+  t.equal(String(gunzipSync(theirs.body)), csv)
+  const deflate = await read(url, { 'accept-encoding': 'deflate' })
+  t.equal(deflate.headers['content-encoding'], 'deflate', 'one that only they have')
+  const early = await read(`${url}/early`, { 'accept-encoding': 'gzip' })
+  t.equal(early.statusCode, 500)
+  const body = early.headers['content-encoding'] === 'gzip' ? gunzipSync(early.body) : early.body
+  t.match(JSON.parse(String(body)), { message: 'early' })
+})
