@@ -74,7 +74,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (options.digest || trailersAdded) this.#hash = createHash('sha256')
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
-    raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
+    raw.on('close', this.#onReplyEnd).on('finish', this.#onFinish)
     if (reply.request.routeOptions.handlerTimeout) {
       reply.request.signal.addEventListener('abort', this.#onHandlerTimeout)
     }
@@ -160,12 +160,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
   }
 
-  readonly #onReplyEnd = (): void => {
+  /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */
+  readonly #onFinish = (): void => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true)
+
+  readonly #onReplyEnd = (allSent = false): void => {
     const { raw } = this.#reply
     if (!raw.writableEnded) this.#end(new CSV_EXPORT_CLIENT_GONE())
     else if (!this.#allWritten) this.#end(new CSV_EXPORT_BODY_DESTROYED())
-    // An aborted reply on HTTP/2 says 'finish' too, and its response that all is written.
-    else if ((this.#http2Stream ?? raw).writableFinished) this.#end()
+    else if (allSent) this.#end()
     else this.#end(new CSV_EXPORT_CLIENT_GONE())
   }
 
@@ -174,7 +176,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ended) return
     this.#ended = true
     const { raw, request } = this.#reply
-    raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
+    raw.off('close', this.#onReplyEnd).off('finish', this.#onFinish)
     if (request.routeOptions.handlerTimeout) {
       request.signal.removeEventListener('abort', this.#onHandlerTimeout)
     }

@@ -191,3 +191,11 @@ t.test('a late error over TLS', async (t) => {
     t.equal((await curl('-k', '--no-alpn', version, url)).code, 56, version)
   }
 })
+
+t.test('a whole reply to inject() is on record as complete', async (t) => {
+  const { app, log } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  t.equal((await app.inject('/')).body, 'a\n1\n')
+  t.match((await log.find(/^export /)).export, { status: 'complete', bytes: 4 })
+})
