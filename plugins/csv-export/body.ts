@@ -7,7 +7,13 @@ import type { ReplyCoding } from './content-coding.ts'
 import { deliver, type ExportProgress, publishProgress, publishStart, type Recipients } from './delivery.ts'
 import type { Encoder } from './encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
-import { addTrailers, exportIdHeader, prepareErrorReply, separateTrailerNames } from './headers.ts'
+import {
+  addTrailers,
+  dropTrailers,
+  exportIdHeader,
+  prepareErrorReply,
+  separateTrailerNames
+} from './headers.ts'
 import { Outlet } from './outlet.ts'
 import { Pump, type PumpOptions } from './pump.ts'
 import { errorCodeOf, type Receipt, statusOf } from './receipts.ts'
@@ -64,12 +70,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#encoder = encoder
     this.#options = options
     this.#running = running
-    const trailersAdded = addTrailers(reply, () => ({
-      'export-rows': this.#allWritten ? String(encoder.count) : undefined,
-      // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
-      'repr-digest':
-        this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sentSha256()}:` : undefined
-    }))
+    const trailersAdded =
+      this.#bodyWanted() &&
+      addTrailers(reply, () => ({
+        'export-rows': this.#allWritten ? String(encoder.count) : undefined,
+        // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
+        'repr-digest':
+          this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sentSha256()}:` : undefined
+      }))
     this.#digestSent = trailersAdded
     if (options.digest || trailersAdded) this.#hash = createHash('sha256')
     this.on('error', () => {})
@@ -82,12 +90,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
+    const { request, raw } = this.#reply
     if (this.#ended || !this.#bodyWanted()) {
       this.#end()
-      if (end) destination.end()
+      dropTrailers(raw)
+      // One that failed while a hook made it wait gets an error reply from Fastify.
+      if (end && this.errored === null) destination.end()
       return destination
     }
-    const { request, raw } = this.#reply
     // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
     if (request.raw.httpVersion === '1.0' && !this.#http2Stream) {
       ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false

@@ -192,6 +192,26 @@ t.test('a late error over TLS', async (t) => {
   }
 })
 
+t.test('a client that reads trailers, and a reply without a body', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (request, reply, payload) => {
+      if (request.url === '/hook') reply.code(304)
+      return payload
+    })
+    app.get('/hook', (_request, reply) => reply.csv([{ a: 1 }]))
+    app.get('/204', (_request, reply) => reply.code(204).csv([{ a: 1 }]))
+  })
+  for (const [path, status] of [
+    ['/hook', 304],
+    ['/204', 204]
+  ] as const) {
+    const { code, body } = await curl('-i', '-H', 'TE: trailers', url + path)
+    t.equal(code, 0)
+    t.match(body, new RegExp(`^HTTP/1.1 ${status}`))
+    t.notMatch(body, /^(trailer|transfer-encoding):/im)
+  }
+})
+
 t.test('a whole reply to inject() is on record as complete', async (t) => {
   const { app, log } = await serve(t, (app) => {
     app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
