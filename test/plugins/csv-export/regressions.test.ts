@@ -192,6 +192,28 @@ t.test('a late error over TLS', async (t) => {
   }
 })
 
+t.test(
+  'an export that the server ends while a hook makes it wait is an error reply, not an empty file',
+  async (t) => {
+    const reached = gate()
+    const wait = gate()
+    const { app, url } = await serve(t, (app) => {
+      // Called after the plugin's own, which ends the export.
+      app.addHook('preClose', async () => wait.open())
+      app.addHook('onSend', async (_request, _reply, payload) => {
+        reached.open()
+        await wait.opened
+        return payload
+      })
+      app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+    })
+    const answer = curl('-i', url)
+    await reached.opened
+    await app.close()
+    t.match(await answer, { code: 0, body: /^HTTP\/1.1 503 [\s\S]*CSV_EXPORT_SERVER_CLOSING/ })
+  }
+)
+
 t.test('a client that reads trailers, and a reply without a body', async (t) => {
   const { url } = await serve(t, (app) => {
     app.addHook('onSend', async (request, reply, payload) => {
