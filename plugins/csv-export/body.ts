@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { Http2Stream } from 'node:http2'
-import { Readable, type Writable } from 'node:stream'
+import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { breakConnection } from './connection.ts'
 import type { ReplyCoding } from './content-coding.ts'
@@ -104,6 +104,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
     separateTrailerNames(raw)
     this.#destination = destination
+    // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
+    if (destination !== (raw as unknown)) finished(destination, { readable: false }, this.#onDestinationEnd)
     // What a hook in between makes of the body is its own.
     const coding = destination === (raw as unknown) ? this.#options.coding : undefined
     this.#outlet = new Outlet(destination as unknown as Writable, coding, this.#digestSent)
@@ -168,6 +170,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
       prepareErrorReply(this.#reply, reason)
       this.#end(reason)
     }
+  }
+
+  readonly #onDestinationEnd = (error?: Error | null): void => {
+    if (error) this.fail(error)
   }
 
   /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */

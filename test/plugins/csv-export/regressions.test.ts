@@ -5,7 +5,7 @@ import { connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
+import { PassThrough, Readable, Transform } from 'node:stream'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import csvExport from '../../../plugins/csv-export/index.ts'
@@ -213,6 +213,24 @@ t.test(
     t.match(await answer, { code: 0, body: /^HTTP\/1.1 503 [\s\S]*CSV_EXPORT_SERVER_CLOSING/ })
   }
 )
+
+t.test('a stream that a hook has put in between fails half-way', async (t) => {
+  const { url, log } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => {
+      let chunks = 0
+      const transform = (
+        chunk: unknown,
+        _encoding: unknown,
+        done: (error: Error | null, data?: unknown) => void
+      ) => (chunks++ < 3 ? done(null, chunk) : done(new Error('broken hook')))
+      return (payload as Readable).pipe(new Transform({ transform }))
+    })
+    app.get('/', (_request, reply) => reply.csv(Array(10_000).fill({ a: 'x'.repeat(100) })))
+  })
+  t.equal((await curl('--http1.0', url)).code, 56, 'HTTP/1.0 sees it too')
+  const { export: receipt, err } = await log.find(/^export /)
+  t.match([receipt.status, err.message], ['source_failed', 'broken hook'])
+})
 
 t.test('a client that reads trailers, and a reply without a body', async (t) => {
   const { url } = await serve(t, (app) => {
