@@ -73,8 +73,8 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   defaults.closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
   const running = new RunningExports(defaults)
   app.addHook('preClose', () => {
-    prepareToClose(app)
-    return running.close(defaults.closeGrace)
+    const passed = prepareToClose(app)
+    return running.close(Math.max(0, defaults.closeGrace - passed))
   })
 
   app.decorateReply('csv', function (
