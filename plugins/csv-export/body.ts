@@ -152,7 +152,6 @@ export class StreamedBody<T> extends Readable implements Breakable {
       breakConnection(raw)
       return
     }
-    prepareErrorReply(this.#reply, error)
     this.#end(error)
     // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
     if (this.#destination !== raw) (this.#destination as Writable | undefined)?.destroy(error)

@@ -6,7 +6,7 @@ import { EncodedRows } from './encoded-rows.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
-import { setStreamHeaders } from './headers.ts'
+import { prepareErrorReply, setStreamHeaders } from './headers.ts'
 import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions, closeGraceOf } from './option-rules.ts'
 import {
   type AnyRow,
@@ -75,6 +75,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   app.addHook('preClose', () => {
     const passed = prepareToClose(app)
     return running.close(Math.max(0, defaults.closeGrace - passed))
+  })
+
+  app.addHook('onError', async (_request, reply, error) => {
+    if (bodies.has(reply)) prepareErrorReply(reply, error)
   })
 
   app.decorateReply('csv', function (

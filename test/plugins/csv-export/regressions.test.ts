@@ -252,6 +252,18 @@ t.test('a client that reads trailers, and a reply without a body', async (t) => 
   }
 })
 
+t.test('a hook that throws after reply.csv() leaves nothing of a download', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => {
+      if (typeof (payload as Readable).pipe === 'function') throw new Error('hook')
+    })
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  const { body } = await curl('-i', '-H', 'TE: trailers', url)
+  t.match(body, /^HTTP\/1.1 500/)
+  t.notMatch(body, /content-disposition|trailer/i)
+})
+
 t.test('a whole reply to inject() is on record as complete', async (t) => {
   const { app, log } = await serve(t, (app) => {
     app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
