@@ -226,7 +226,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const { firstByteAt } = this.#pump ?? {}
     return {
       ...this.#progress(),
-      contentCoding: this.#outlet?.isCoded ? String(this.#reply.getHeader('content-encoding')) : null,
+      contentCoding: this.#outlet?.contentCoding ?? null,
       sentBytes: this.#outlet?.sentBytes ?? 0,
       escapedCells: this.#encoder.escapedCells,
       status: statusOf(reason),
@@ -240,7 +240,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   /** Of the bytes as they are sent. */
   #sentSha256(): string {
-    return this.#outlet?.isCoded ? this.#outlet.sha256('base64') : this.#sha256('base64')
+    return this.#outlet?.contentCoding ? this.#outlet.sha256('base64') : this.#sha256('base64')
   }
 
   #sha256(encoding: 'hex' | 'base64'): string {

@@ -271,3 +271,19 @@ t.test('a whole reply to inject() is on record as complete', async (t) => {
   t.equal((await app.inject('/')).body, 'a\n1\n')
   t.match((await log.find(/^export /)).export, { status: 'complete', bytes: 4 })
 })
+
+t.test('an error before the coder has given a byte', async (t) => {
+  const { url, log } = await serve(t, (app) => {
+    app.get('/', (_request, reply) =>
+      reply.csv(
+        (function* () {
+          for (let row = 0; row < 15; row++) yield { a: 'x'.repeat(100) }
+          throw new Error('early')
+        })(),
+        { chunkSize: 1_024, compress: ['zstd'] }
+      )
+    )
+  })
+  t.match((await curl('-H', 'Accept-Encoding: zstd', url)).body, /early/)
+  t.equal((await log.find(/^export /)).export.contentCoding, 'zstd')
+})
