@@ -7,7 +7,13 @@ import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
 import { prepareErrorReply, setStreamHeaders } from './headers.ts'
-import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions, closeGraceOf } from './option-rules.ts'
+import {
+  checkCsvOptions,
+  checkPluginOptions,
+  checkReturned,
+  checkStreamTextOptions,
+  closeGraceOf
+} from './option-rules.ts'
 import {
   type AnyRow,
   type Column,
@@ -136,8 +142,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).
       if (range !== undefined && !/^bytes=0+-/.test(range)) throw new CSV_EXPORT_RANGE(range)
       const key = defaults.concurrencyKey?.(request)
+      if (key !== undefined) checkReturned('concurrencyKey', key)
       running.admit(reply, key)
       const id = defaults.genExportId(request)
+      checkReturned('genExportId', id)
       const { encoder, settings } = prepare(id)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const { compress } = settings
