@@ -1,13 +1,19 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { Http2Stream } from 'node:http2'
-import { Readable, type Writable } from 'node:stream'
+import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { breakConnection } from './connection.ts'
 import type { ReplyCoding } from './content-coding.ts'
 import { deliver, type ExportProgress, publishProgress, publishStart, type Recipients } from './delivery.ts'
 import type { Encoder } from './encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
-import { addTrailers, exportIdHeader, prepareErrorReply, separateTrailerNames } from './headers.ts'
+import {
+  addTrailers,
+  dropTrailers,
+  exportIdHeader,
+  prepareErrorReply,
+  separateTrailerNames
+} from './headers.ts'
 import { Outlet } from './outlet.ts'
 import { Pump, type PumpOptions } from './pump.ts'
 import { errorCodeOf, type Receipt, statusOf } from './receipts.ts'
@@ -64,17 +70,19 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#encoder = encoder
     this.#options = options
     this.#running = running
-    const trailersAdded = addTrailers(reply, () => ({
-      'export-rows': this.#allWritten ? String(encoder.count) : undefined,
-      // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
-      'repr-digest':
-        this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sentSha256()}:` : undefined
-    }))
+    const trailersAdded =
+      this.#bodyWanted() &&
+      addTrailers(reply, () => ({
+        'export-rows': this.#allWritten ? String(encoder.count) : undefined,
+        // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
+        'repr-digest':
+          this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sentSha256()}:` : undefined
+      }))
     this.#digestSent = trailersAdded
     if (options.digest || trailersAdded) this.#hash = createHash('sha256')
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
-    raw.on('close', this.#onReplyEnd).on('finish', this.#onReplyEnd)
+    raw.on('close', this.#onReplyEnd).on('finish', this.#onFinish)
     if (reply.request.routeOptions.handlerTimeout) {
       reply.request.signal.addEventListener('abort', this.#onHandlerTimeout)
     }
@@ -82,18 +90,22 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
+    const { request, raw } = this.#reply
     if (this.#ended || !this.#bodyWanted()) {
       this.#end()
-      if (end) destination.end()
+      dropTrailers(raw)
+      // One that failed while a hook made it wait gets an error reply from Fastify.
+      if (end && this.errored === null) destination.end()
       return destination
     }
-    const { request, raw } = this.#reply
     // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
     if (request.raw.httpVersion === '1.0' && !this.#http2Stream) {
       ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
     }
     separateTrailerNames(raw)
     this.#destination = destination
+    // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
+    if (destination !== (raw as unknown)) finished(destination, { readable: false }, this.#onDestinationEnd)
     // What a hook in between makes of the body is its own.
     const coding = destination === (raw as unknown) ? this.#options.coding : undefined
     this.#outlet = new Outlet(destination as unknown as Writable, coding, this.#digestSent)
@@ -140,7 +152,6 @@ export class StreamedBody<T> extends Readable implements Breakable {
       breakConnection(raw)
       return
     }
-    prepareErrorReply(this.#reply, error)
     this.#end(error)
     // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
     if (this.#destination !== raw) (this.#destination as Writable | undefined)?.destroy(error)
@@ -160,12 +171,18 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
   }
 
-  readonly #onReplyEnd = (): void => {
+  readonly #onDestinationEnd = (error?: Error | null): void => {
+    if (error) this.fail(error)
+  }
+
+  /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */
+  readonly #onFinish = (): void => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true)
+
+  readonly #onReplyEnd = (allSent = false): void => {
     const { raw } = this.#reply
     if (!raw.writableEnded) this.#end(new CSV_EXPORT_CLIENT_GONE())
     else if (!this.#allWritten) this.#end(new CSV_EXPORT_BODY_DESTROYED())
-    // An aborted reply on HTTP/2 says 'finish' too, and its response that all is written.
-    else if ((this.#http2Stream ?? raw).writableFinished) this.#end()
+    else if (allSent) this.#end()
     else this.#end(new CSV_EXPORT_CLIENT_GONE())
   }
 
@@ -174,7 +191,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ended) return
     this.#ended = true
     const { raw, request } = this.#reply
-    raw.off('close', this.#onReplyEnd).off('finish', this.#onReplyEnd)
+    raw.off('close', this.#onReplyEnd).off('finish', this.#onFinish)
     if (request.routeOptions.handlerTimeout) {
       request.signal.removeEventListener('abort', this.#onHandlerTimeout)
     }
@@ -209,7 +226,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const { firstByteAt } = this.#pump ?? {}
     return {
       ...this.#progress(),
-      contentCoding: this.#outlet?.isCoded ? String(this.#reply.getHeader('content-encoding')) : null,
+      contentCoding: this.#outlet?.contentCoding ?? null,
       sentBytes: this.#outlet?.sentBytes ?? 0,
       escapedCells: this.#encoder.escapedCells,
       status: statusOf(reason),
@@ -223,7 +240,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   /** Of the bytes as they are sent. */
   #sentSha256(): string {
-    return this.#outlet?.isCoded ? this.#outlet.sha256('base64') : this.#sha256('base64')
+    return this.#outlet?.contentCoding ? this.#outlet.sha256('base64') : this.#sha256('base64')
   }
 
   #sha256(encoding: 'hex' | 'base64'): string {

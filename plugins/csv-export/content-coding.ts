@@ -11,23 +11,29 @@ export const contentCodings: readonly ContentCoding[] = ['zstd', 'br', 'gzip']
 
 /** A stream that codes what is written into it. */
 export interface Coder {
+  coding: ContentCoding
   stream: Transform
   /** Has it give out what it holds. */
   flush(): void
 }
 
-/** @returns a coder at a level that keeps up with a fast source */
+/**
+ * Windows of 32 KiB and less: larger ones would make CSV a few percent smaller, and cost a stalled client many times the
+ * memory (docs/performance.md).
+ * @returns a coder at a level that keeps up with a fast source
+ */
 export function createCoder(coding: ContentCoding): Coder {
   if (coding === 'gzip') {
-    const stream = createGzip({ level: 1 })
+    const stream = createGzip({ level: 1, windowBits: 14, memLevel: 6 })
     // Not its own default, a full flush: that forgets what it has learnt of the text.
-    return { stream, flush: () => stream.flush(constants.Z_SYNC_FLUSH) }
+    return { coding, stream, flush: () => stream.flush(constants.Z_SYNC_FLUSH) }
   }
+  const { BROTLI_PARAM_QUALITY, BROTLI_PARAM_LGWIN, ZSTD_c_compressionLevel, ZSTD_c_windowLog } = constants
   const stream =
     coding === 'br'
-      ? createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: 1 } })
-      : createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 1 } })
-  return { stream, flush: () => stream.flush() }
+      ? createBrotliCompress({ params: { [BROTLI_PARAM_QUALITY]: 1, [BROTLI_PARAM_LGWIN]: 15 } })
+      : createZstdCompress({ params: { [ZSTD_c_compressionLevel]: 1, [ZSTD_c_windowLog]: 15 } })
+  return { coding, stream, flush: () => stream.flush() }
 }
 
 /** A smaller body is sent as it is, in bytes: coding it would save next to nothing. */
@@ -54,7 +60,9 @@ export class ReplyCoding {
     if (codings.length === 0 || reply.hasHeader('content-encoding')) return undefined
     addVary(reply)
     const accepted = String(reply.request.headers['accept-encoding'] ?? '')
-    const coding = negotiate(accepted, [...codings, 'identity'])
+    // The negotiator takes `*` for the first of them, even where another part refuses it.
+    const offered = codings.filter((coding) => !isRefused(coding, accepted))
+    const coding = negotiate(accepted, [...offered, 'identity'])
     return coding === null || coding === 'identity'
       ? undefined
       : new ReplyCoding(reply, coding as ContentCoding)
@@ -71,6 +79,10 @@ export class ReplyCoding {
     this.#header.push(this.#coding)
     return createCoder(this.#coding)
   }
+}
+
+function isRefused(coding: ContentCoding, accepted: string): boolean {
+  return new RegExp(`(^|[,\\s])${coding}\\s*;\\s*q=0(\\.0*)?\\s*(,|$)`, 'i').test(accepted)
 }
 
 function addVary(reply: FastifyReply): void {

@@ -54,6 +54,13 @@ export function separateTrailerNames(raw: FastifyReply['raw']): void {
     raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
 }
 
+/** A reply without a body has no place for them, and Node throws if it announces them with status 304. */
+export function dropTrailers(raw: FastifyReply['raw']): void {
+  if (raw.headersSent) return
+  raw.removeHeader('trailer')
+  raw.removeHeader('transfer-encoding')
+}
+
 /** Makes a reply that was prepared as a download ready to carry an error instead. */
 export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCode?: number }): void {
   const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']

@@ -6,8 +6,14 @@ import { EncodedRows } from './encoded-rows.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
-import { setStreamHeaders } from './headers.ts'
-import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions, closeGraceOf } from './option-rules.ts'
+import { prepareErrorReply, setStreamHeaders } from './headers.ts'
+import {
+  checkCsvOptions,
+  checkPluginOptions,
+  checkReturned,
+  checkStreamTextOptions,
+  closeGraceOf
+} from './option-rules.ts'
 import {
   type AnyRow,
   type Column,
@@ -73,8 +79,12 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   defaults.closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
   const running = new RunningExports(defaults)
   app.addHook('preClose', () => {
-    prepareToClose(app)
-    return running.close(defaults.closeGrace)
+    const passed = prepareToClose(app)
+    return running.close(Math.max(0, defaults.closeGrace - passed))
+  })
+
+  app.addHook('onError', async (_request, reply, error) => {
+    if (bodies.has(reply)) prepareErrorReply(reply, error)
   })
 
   app.decorateReply('csv', function (
@@ -132,8 +142,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).
       if (range !== undefined && !/^bytes=0+-/.test(range)) throw new CSV_EXPORT_RANGE(range)
       const key = defaults.concurrencyKey?.(request)
+      if (key !== undefined) checkReturned('concurrencyKey', key)
       running.admit(reply, key)
       const id = defaults.genExportId(request)
+      checkReturned('genExportId', id)
       const { encoder, settings } = prepare(id)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const { compress } = settings

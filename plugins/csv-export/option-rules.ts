@@ -177,6 +177,15 @@ export function checkCsvOptions(options: unknown): asserts options is CsvOptions
 /** As `checkCsvOptions`, for the options of the plugin. */
 export function checkPluginOptions(options: unknown): asserts options is PluginOptions {
   check(options, pluginRules)
+  const { maxConcurrentPerKey, concurrencyKey } = options as PluginOptions
+  if (!maxConcurrentPerKey || concurrencyKey !== undefined) return
+  throw new CSV_EXPORT_INVALID_OPTION('concurrencyKey', 'given with "maxConcurrentPerKey"', 'undefined')
+}
+
+/** The Promise of an async function, say, would be a key like no other, and never over its limit. */
+export function checkReturned(name: 'concurrencyKey' | 'genExportId', value: unknown): void {
+  if (typeof value === 'string') return
+  throw new CSV_EXPORT_INVALID_OPTION(name, 'a function that returns a string', describe(value))
 }
 
 /** As `checkCsvOptions`, for `reply.streamText()`. */

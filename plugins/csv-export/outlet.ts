@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { Writable } from 'node:stream'
-import type { Coder, ReplyCoding } from './content-coding.ts'
+import type { Coder, ContentCoding, ReplyCoding } from './content-coding.ts'
 
 export interface OutletEvents {
   onDrain(): void
@@ -28,9 +28,9 @@ export class Outlet {
     this.#hash = hashed ? createHash('sha256') : undefined
   }
 
-  /** Whether the destination gets something other than what is written. */
-  get isCoded(): boolean {
-    return this.#coder !== undefined
+  /** What the destination gets instead of what is written; null if nothing else. */
+  get contentCoding(): ContentCoding | null {
+    return this.#coder?.coding ?? null
   }
 
   /** Called once, before the first write. */

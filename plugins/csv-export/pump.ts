@@ -135,7 +135,7 @@ export class Pump<T> {
   }
 
   async #copy(signal: AbortSignal): Promise<void> {
-    const { batches, chunkSize, maxRows } = this.#options
+    const { batches, chunkSize } = this.#options
     this.#sourceDeadline.start()
     await this.#source.open(signal, batches)
     this.#sourceDeadline.stop()
@@ -152,7 +152,7 @@ export class Pump<T> {
       }
       if (step.done) break
       const chunk = this.#encoder.encode(step.value)
-      if (maxRows !== 0 && this.rows > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
+      this.#checkRows()
       if (typeof chunk !== 'string' || chunk.length > largestWrite) {
         this.#flush()
         await this.#writePieces(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)
@@ -168,11 +168,18 @@ export class Pump<T> {
     }
     if (this.#stopped) return
     this.#text += this.#encoder.end()
+    // Encoded rows may leave their last one open until here.
+    this.#checkRows()
     this.#sourceEnded = true
     this.#flush()
     this.#silence.stop()
     this.#stallDeadline.start()
     await this.#outlet.end()
+  }
+
+  #checkRows(): void {
+    const { maxRows } = this.#options
+    if (maxRows !== 0 && this.rows > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
   }
 
   #flush(): void {

@@ -93,6 +93,16 @@ t.test('the coding is negotiated', async (t) => {
   })
 })
 
+t.test('a coding that is refused is not used, even if any other is welcome', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => reply.csv(rows))
+  })
+  for (const accepted of ['*, zstd;q=0', 'zstd; q=0.000, *']) {
+    const { headers } = await read(url, { 'accept-encoding': accepted })
+    t.equal(headers['content-encoding'], 'br', accepted)
+  }
+})
+
 t.test('the digest of a trailer is that of the bytes on the wire', async (t) => {
   const { url } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)))
   for (const coding of ['gzip', 'br', 'zstd']) {

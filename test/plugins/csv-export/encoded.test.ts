@@ -59,6 +59,13 @@ t.test('encoded rows pass as they are, with the same headers, limits and receipt
   t.match(await (await fetch(`${url}/rows`)).json(), { code: 'CSV_EXPORT_INVALID_CHUNK' })
 })
 
+t.test('a last row without a line end counts for maxRows', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => reply.csv(['a\n1\n2\n3'], { encoded: true, maxRows: 2 }))
+  })
+  t.match(await (await fetch(url)).json(), { code: 'CSV_EXPORT_MAX_ROWS' })
+})
+
 t.test('what would change the text is refused', async (t) => {
   const { url } = await serve(t, (app) => {
     for (const [name, value] of Object.entries({

@@ -1,5 +1,6 @@
+import Fastify from 'fastify'
 import t from 'tap'
-import type { CsvOptions } from '../../../plugins/csv-export/index.ts'
+import csvExport, { type CsvOptions } from '../../../plugins/csv-export/index.ts'
 import { serve } from '../../helper.ts'
 
 const rows = [
@@ -179,6 +180,21 @@ t.test('wrong defaults fail at registration', async (t) => {
       message: 'unknown option "bomb": did you mean "bom"?'
     }
   )
+})
+
+t.test('what could never be limited or told apart is refused', async (t) => {
+  await t.rejects(async () => Fastify().register(csvExport, { maxConcurrentPerKey: 1 }), {
+    code: 'CSV_EXPORT_INVALID_OPTION',
+    message: /concurrencyKey/
+  })
+  for (const name of ['concurrencyKey', 'genExportId']) {
+    const app = Fastify()
+    await app.register(csvExport, { [name]: async () => 'a' } as any)
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+    const { statusCode, body } = await app.inject('/')
+    t.equal(statusCode, 500)
+    t.match(body, new RegExp(`${name}.*a function that returns a string, got a Promise`))
+  }
 })
 
 t.test('a wrong column does not compile', async (t) => {

@@ -5,7 +5,7 @@ import { connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
+import { PassThrough, Readable, Transform } from 'node:stream'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import csvExport from '../../../plugins/csv-export/index.ts'
@@ -190,4 +190,100 @@ t.test('a late error over TLS', async (t) => {
   for (const version of ['--http1.0', '--http1.1']) {
     t.equal((await curl('-k', '--no-alpn', version, url)).code, 56, version)
   }
+})
+
+t.test(
+  'an export that the server ends while a hook makes it wait is an error reply, not an empty file',
+  async (t) => {
+    const reached = gate()
+    const wait = gate()
+    const { app, url } = await serve(t, (app) => {
+      // Called after the plugin's own, which ends the export.
+      app.addHook('preClose', async () => wait.open())
+      app.addHook('onSend', async (_request, _reply, payload) => {
+        reached.open()
+        await wait.opened
+        return payload
+      })
+      app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+    })
+    const answer = curl('-i', url)
+    await reached.opened
+    await app.close()
+    t.match(await answer, { code: 0, body: /^HTTP\/1.1 503 [\s\S]*CSV_EXPORT_SERVER_CLOSING/ })
+  }
+)
+
+t.test('a stream that a hook has put in between fails half-way', async (t) => {
+  const { url, log } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => {
+      let chunks = 0
+      const transform = (
+        chunk: unknown,
+        _encoding: unknown,
+        done: (error: Error | null, data?: unknown) => void
+      ) => (chunks++ < 3 ? done(null, chunk) : done(new Error('broken hook')))
+      return (payload as Readable).pipe(new Transform({ transform }))
+    })
+    app.get('/', (_request, reply) => reply.csv(Array(10_000).fill({ a: 'x'.repeat(100) })))
+  })
+  t.equal((await curl('--http1.0', url)).code, 56, 'HTTP/1.0 sees it too')
+  const { export: receipt, err } = await log.find(/^export /)
+  t.match([receipt.status, err.message], ['source_failed', 'broken hook'])
+})
+
+t.test('a client that reads trailers, and a reply without a body', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (request, reply, payload) => {
+      if (request.url === '/hook') reply.code(304)
+      return payload
+    })
+    app.get('/hook', (_request, reply) => reply.csv([{ a: 1 }]))
+    app.get('/204', (_request, reply) => reply.code(204).csv([{ a: 1 }]))
+  })
+  for (const [path, status] of [
+    ['/hook', 304],
+    ['/204', 204]
+  ] as const) {
+    const { code, body } = await curl('-i', '-H', 'TE: trailers', url + path)
+    t.equal(code, 0)
+    t.match(body, new RegExp(`^HTTP/1.1 ${status}`))
+    t.notMatch(body, /^(trailer|transfer-encoding):/im)
+  }
+})
+
+t.test('a hook that throws after reply.csv() leaves nothing of a download', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => {
+      if (typeof (payload as Readable).pipe === 'function') throw new Error('hook')
+    })
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  const { body } = await curl('-i', '-H', 'TE: trailers', url)
+  t.match(body, /^HTTP\/1.1 500/)
+  t.notMatch(body, /content-disposition|trailer/i)
+})
+
+t.test('a whole reply to inject() is on record as complete', async (t) => {
+  const { app, log } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  t.equal((await app.inject('/')).body, 'a\n1\n')
+  t.match((await log.find(/^export /)).export, { status: 'complete', bytes: 4 })
+})
+
+t.test('an error before the coder has given a byte', async (t) => {
+  const { url, log } = await serve(t, (app) => {
+    app.get('/', (_request, reply) =>
+      reply.csv(
+        (function* () {
+          for (let row = 0; row < 15; row++) yield { a: 'x'.repeat(100) }
+          throw new Error('early')
+        })(),
+        { chunkSize: 1_024, compress: ['zstd'] }
+      )
+    )
+  })
+  t.match((await curl('-H', 'Accept-Encoding: zstd', url)).body, /early/)
+  t.equal((await log.find(/^export /)).export.contentCoding, 'zstd')
 })

@@ -120,6 +120,26 @@ t.test('an idle HTTP/2 session does not keep the server open', async (t) => {
   await closed
 })
 
+t.test('several contexts that have the plugin share one grace', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const statuses: string[] = []
+  for (const path of ['/a', '/b', '/c']) {
+    await app.register(async (context) => {
+      await context.register(csvExport, { closeGrace: 500, onReceipt: ({ status }) => statuses.push(status) })
+      context.get(path, (_request, reply) => reply.csv(running().rows(), { header: false }))
+    })
+  }
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const downloads = await Promise.all(['/a', '/b', '/c'].map((path) => fetch(url + path)))
+  const broken = downloads.map((download) => t.rejects(download.text()))
+  const before = performance.now()
+  await app.close()
+  t.ok(performance.now() - before < 1_400, 'not one after the other')
+  await Promise.all(broken)
+  t.same(statuses, Array(3).fill('server_closing'))
+})
+
 t.test('a server that never listened, and one with nothing to do', async (t) => {
   const app = Fastify()
   await app.register(csvExport)
