@@ -3,16 +3,18 @@ import { stringify } from 'csv-stringify'
 import type { FastifyInstance } from 'fastify'
 import QueryStream from 'pg-query-stream'
 import postgres from '../plugins/postgres.ts'
+import { mixed } from './shapes.ts'
 import { stringifyOptions } from './ways.ts'
 
 const query = 'SELECT * FROM rows'
+const columns = Object.keys(mixed.row(0))
 
 /** The rows of a table, read and sent in each way. */
 export async function postgresWays(app: FastifyInstance, { url }: { url: string }): Promise<void> {
   app.register(postgres, { url })
 
   app.get('/cursor', (_request, reply) =>
-    reply.csv(({ signal }) => app.postgres.batches(query, [], { signal }), { batches: true })
+    reply.csv(({ signal }) => app.postgres.batches(query, [], { signal }), { batches: true, columns })
   )
 
   app.get('/query-stream', async (_request, reply) => {

@@ -18,7 +18,7 @@ export async function* cursorBatches(
   { text, values, batchSize }: Query,
   signal: AbortSignal | undefined
 ): AsyncGenerator<TextRow[]> {
-  const cursor = lease.client.query(new Cursor<TextRow>(text, values, { types: asText }))
+  const cursor = lease.client.query(new Cursor<TextRow>(text, values, { types: asText, rowMode: 'array' }))
   let reading = false
   const read = (): Promise<TextRow[]> => {
     reading = true

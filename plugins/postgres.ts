@@ -5,7 +5,7 @@ import { DatabaseUnavailable } from './database-unavailable.ts'
 import { copyOut, cursorBatches } from './postgres-rows.ts'
 
 /** A row as PostgreSQL's own text: no digit of a numeric, bigint or timestamp is lost on the way to a file. */
-export type TextRow = Record<string, string | null>
+export type TextRow = (string | null)[]
 
 export interface PostgresOptions {
   /** Connection string of the database. */
@@ -17,7 +17,7 @@ export interface PostgresOptions {
 export interface BatchesOptions {
   /** Ends the query when it fires, at once, also on the server. */
   signal?: AbortSignal
-  /** Rows fetched from the server at a time. @default 100 */
+  /** Rows fetched from the server at a time. @default 90 */
   batchSize?: number
 }
 
@@ -101,7 +101,7 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
   async function* batches(
     text: string,
     values: unknown[] = [],
-    { signal, batchSize = 100 }: BatchesOptions = {}
+    { signal, batchSize = 90 }: BatchesOptions = {}
   ): AsyncGenerator<TextRow[]> {
     yield* cursorBatches(await lend(signal), { text, values, batchSize }, signal)
   }

@@ -37,7 +37,7 @@ const everything = `SELECT 9007199254740993::bigint AS big, 1.10::numeric AS exa
 t.test('values come as the text that COPY writes', async (t) => {
   const app = await build(t)
   const [row] = await collect(app.postgres.batches(everything))
-  const text = Object.values(row as TextRow).map((value) => (value === '' ? '""' : (value ?? '')))
+  const text = (row as TextRow).map((value) => (value === '' ? '""' : (value ?? '')))
   const copied = (await copyToCsv(database, everything)).split('\n')[1]
   t.equal(text.map((value) => (value.includes(',') ? `"${value}"` : value)).join(','), copied)
 })
@@ -49,7 +49,7 @@ t.test('dates do not depend on the settings of the server', async (t) => {
   t.teardown(() => database.query('ALTER ROLE postgres RESET TimeZone; ALTER ROLE postgres RESET DateStyle'))
   const app = await build(t)
   t.strictSame(await collect(app.postgres.batches("SELECT timestamptz '2024-02-29 00:00Z' AS time")), [
-    { time: '2024-02-29 00:00:00+00' }
+    ['2024-02-29 00:00:00+00']
   ])
 })
 
