@@ -4,31 +4,53 @@ import t from 'tap'
 import type { Receipt } from '../plugins/csv-export/index.ts'
 import { gate, serve } from './helper.ts'
 
-t.test('an export that fails just as its client ends its side leaves no socket open', async (t) => {
-  const { opened: ended, open: end } = gate<Receipt>()
-  const { app, url } = await serve(
-    t,
-    (app) => {
-      app.get('/', (request, reply) => {
-        async function* failing() {
-          yield { n: 1 }
-          // By the time its listeners are called, Node has begun to end the socket too.
-          await once(request.raw.socket, 'end')
-          throw new Error('the database is gone')
-        }
-        return reply.csv(failing())
-      })
-    },
-    { defaults: { onReceipt: end } }
-  )
+t.test('a client that ends its side in mid-download is not told that the body is whole', async (t) => {
+  for (const version of ['1.0', '1.1']) {
+    const { opened: ended, open: end } = gate<Receipt>()
+    const { app, url } = await serve(
+      t,
+      (app) => {
+        app.get('/', (_request, reply) =>
+          reply.csv(async function* ({ signal }) {
+            yield { n: 1 }
+            await once(signal, 'abort')
+          })
+        )
+      },
+      { defaults: { onReceipt: end } }
+    )
+    const accepted = once(app.server, 'connection')
+    const client = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
+    const failed = new Promise<NodeJS.ErrnoException>((resolve) => client.once('error', resolve))
+    client.write(`GET / HTTP/${version}\r\nHost: localhost\r\n\r\n`)
+    const [socket]: Socket[] = await accepted
+    const closed = once(socket as Socket, 'close')
+    await once(client, 'data')
+    client.resume().end()
+    t.equal((await failed).code, 'ECONNRESET', `HTTP/${version}`)
+    t.equal((await ended).status, 'client_gone')
+    await t.resolves(closed, 'no socket stays open')
+  }
+})
+
+t.test('a break just after Node has begun to end the socket leaves none open', async (t) => {
+  const { app, url } = await serve(t, (app) => {
+    app.get('/', (request, reply) => {
+      async function* failing() {
+        yield { n: 1 }
+        const { socket } = request.raw
+        socket.end()
+        await new Promise(setImmediate)
+        throw new Error('the database is gone')
+      }
+      return reply.csv(failing())
+    })
+  })
   const accepted = once(app.server, 'connection')
   const client = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
   client.on('error', () => {})
-  client.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  client.resume().write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
   const [socket]: Socket[] = await accepted
-  const closed = once(socket as Socket, 'close')
-  await once(client, 'data')
-  client.end()
-  t.equal((await ended).status, 'source_failed')
-  await t.resolves(closed)
+  await t.resolves(once(socket as Socket, 'close'))
+  client.destroy()
 })

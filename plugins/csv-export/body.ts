@@ -83,6 +83,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
     raw.on('close', this.#onReplyEnd).on('finish', this.#onFinish)
+    if (this.#http2Stream === undefined) raw.socket?.prependListener('end', this.#onHalfClose)
     if (reply.request.routeOptions.handlerTimeout) {
       reply.request.signal.addEventListener('abort', this.#onHandlerTimeout)
     }
@@ -171,6 +172,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
   }
 
+  /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
+  readonly #onHalfClose = (): void => {
+    if (this.#allWritten) return
+    this.#end(new CSV_EXPORT_CLIENT_GONE())
+    breakConnection(this.#reply.raw)
+  }
+
   readonly #onDestinationEnd = (error?: Error | null): void => {
     if (error) this.fail(error)
   }
@@ -191,6 +199,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ended) return
     this.#ended = true
     const { raw, request } = this.#reply
+    raw.socket?.off('end', this.#onHalfClose)
     raw.off('close', this.#onReplyEnd).off('finish', this.#onFinish)
     if (request.routeOptions.handlerTimeout) {
       request.signal.removeEventListener('abort', this.#onHandlerTimeout)

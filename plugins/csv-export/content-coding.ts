@@ -58,6 +58,7 @@ export class ReplyCoding {
   /** Sets Vary and takes Content-Encoding; undefined if the client takes none of the codings, or the route has its own. */
   static choose(reply: FastifyReply, codings: readonly ContentCoding[]): ReplyCoding | undefined {
     if (codings.length === 0 || reply.hasHeader('content-encoding')) return undefined
+    if (/\bno-transform\b/i.test(String(reply.getHeader('cache-control')))) return undefined
     addVary(reply)
     const accepted = String(reply.request.headers['accept-encoding'] ?? '')
     // The negotiator takes `*` for the first of them, even where another part refuses it.

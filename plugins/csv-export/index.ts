@@ -167,6 +167,7 @@ const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
 export type { ExportProgress } from './delivery.ts'
+export type { Heartbeat } from './pump.ts'
 export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts.ts'
 export type {
   Column,

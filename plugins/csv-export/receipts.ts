@@ -18,7 +18,7 @@ export interface Receipt {
   report: string
   /** `complete` means that the last byte has been handed to the operating system. */
   status: ExportStatus
-  /** Rows (of `reply.streamText`: chunks) written. */
+  /** Rows (of `reply.streamText`: chunks) taken from the source and encoded. */
   rows: number
   /** Bytes of the CSV (of `reply.streamText`: the text), before any content coding. */
   bytes: number

@@ -44,6 +44,9 @@ t.test('the coding is negotiated', async (t) => {
       app.get('/off', (_request, reply) => reply.csv(rows, { compress: false }))
       app.get('/gzip', (_request, reply) => reply.csv(rows, { compress: ['gzip'] }))
       app.get('/own', (_request, reply) => reply.header('content-encoding', 'identity').csv(rows))
+      app.get('/no-transform', (_request, reply) =>
+        reply.header('cache-control', 'private, no-transform').csv(rows)
+      )
       app.get('/vary', (_request, reply) => reply.header('vary', 'origin').csv(rows))
       app.get('/text', (_request, reply) => reply.streamText([csv]))
       app.get('/small', (_request, reply) => reply.csv([{ a: 1 }]))
@@ -63,6 +66,7 @@ t.test('the coding is negotiated', async (t) => {
     ['/gzip', 'gzip, zstd', 'gzip'],
     ['/off', 'gzip', undefined],
     ['/own', 'gzip', 'identity'],
+    ['/no-transform', 'gzip', undefined],
     ['/text', 'gzip', undefined]
   ] as const
   for (const [path, accepted, coding] of cases) {
