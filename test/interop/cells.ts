@@ -25,6 +25,7 @@ export interface Path {
   name: string
   /** Directives of the nginx in between, if there is one. */
   nginx?: string
+  /** Whether the body is coded: by nginx, or by the plugin where there is none. */
   gzip: boolean
 }
 
@@ -35,6 +36,7 @@ const gzip = 'gzip on; gzip_types text/csv; gzip_proxied any; gzip_http_version 
 
 export const paths: Path[] = [
   { name: 'direct', gzip: false },
+  { name: 'direct, gzip', gzip: true },
   { name: 'nginx', nginx: upstream10, gzip: false },
   { name: 'nginx, HTTP/1.1 upstream', nginx: upstream11, gzip: false },
   { name: 'nginx, gzip', nginx: upstream10 + gzip, gzip: true },

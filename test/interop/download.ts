@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { Readable } from 'node:stream'
 import { buffer, text } from 'node:stream/consumers'
 import type { FastifyReply } from 'fastify'
+import type { ContentCoding } from '../../plugins/csv-export/index.ts'
 import { type Cell, cannotBeSeen } from './cells.ts'
 import { environment } from './clients.ts'
 import { control, type Scenario, wholeBody } from './scenarios.ts'
@@ -44,7 +45,9 @@ async function runClient(cell: Cell, scenario: Scenario, { certificate, nginx }:
   let client: ChildProcessByStdio<null, Readable, Readable>
   let reply: FastifyReply | undefined
   const listener = cell.path.nginx === undefined ? cell.protocol.listener : 'plain'
-  const app = await startApp(listener, certificate, scenario.plugin ?? {}, (_request, received) => {
+  const compress: ContentCoding[] = cell.path.gzip && cell.path.nginx === undefined ? ['gzip'] : []
+  const plugin = { compress, ...scenario.plugin }
+  const app = await startApp(listener, certificate, plugin, (_request, received) => {
     reply = received
     return scenario.send(received, { app, client })
   })
