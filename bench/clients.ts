@@ -17,9 +17,10 @@ export interface Download {
 const curlArguments = ['-sS', '--fail', '--globoff', '-o', '/dev/null']
 
 /** By curl's own clock. The body goes to /dev/null. */
-export async function download(url: string): Promise<Download> {
+export async function download(url: string, ...options: string[]): Promise<Download> {
   const { stdout } = await run('curl', [
     ...curlArguments,
+    ...options,
     '-w',
     '%{time_total} %{time_starttransfer} %{size_download}',
     url

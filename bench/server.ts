@@ -1,5 +1,3 @@
-import type { Readable } from 'node:stream'
-import { createGzip } from 'node:zlib'
 import Fastify from 'fastify'
 import csvExport from '../plugins/csv-export/index.ts'
 import { postgresWays } from './postgres-ways.ts'
@@ -15,10 +13,6 @@ interface Export {
 const app = Fastify()
 await app.register(csvExport)
 if (process.env.DATABASE_URL) await app.register(postgresWays, { url: process.env.DATABASE_URL })
-
-app.addHook('onSend', async (_request, reply, payload) =>
-  reply.getHeader('content-encoding') === 'gzip' ? (payload as Readable).pipe(createGzip()) : payload
-)
 
 app.get<Export>('/export', async (request, reply) => {
   const { way, shape, rows } = request.query

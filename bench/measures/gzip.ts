@@ -13,7 +13,11 @@ const measure: Measure = {
     const start = async (way: string) => {
       const server = servers.use(await startNode('server.ts'))
       return async () => {
-        const { seconds, bytes } = await download(exportUrl(server, way, mixed, rows))
+        const { seconds, bytes } = await download(
+          exportUrl(server, way, mixed, rows),
+          '--header',
+          'accept-encoding: gzip'
+        )
         sizes[way] = bytes
         return seconds
       }
