@@ -3,7 +3,8 @@ import type { Writable } from 'node:stream'
 import type { Coder, ContentCoding, ReplyCoding } from './content-coding.ts'
 
 export interface OutletEvents {
-  onDrain(): void
+  /** A chunk has been taken: what comes next is what has to wait. */
+  onWritten(): void
   onError(error: Error): void
 }
 
@@ -41,13 +42,13 @@ export class Outlet {
   /**
    * @param bytes the chunk's length
    * @param isLast whether it ends the body
-   * @returns false if the next chunk should wait for `onDrain`
    */
-  write(chunk: string | Uint8Array, bytes: number, isLast: boolean): boolean {
+  write(chunk: string | Uint8Array, bytes: number, isLast: boolean): void {
     if (!this.#opened) this.#open(isLast ? bytes : Number.POSITIVE_INFINITY)
-    if (this.#coder !== undefined) return this.#coder.stream.write(chunk)
-    this.sentBytes += bytes
-    return this.#destination.write(chunk)
+    if (this.#coder === undefined)
+      this.sentBytes += bytes
+      // Not the 'drain' event: that comes for a buffer's worth of chunks, all of which a client that stalls would hold.
+    ;(this.#coder?.stream ?? this.#destination).write(chunk, 'utf8', this.#events?.onWritten)
   }
 
   /** Holds nothing back that a pause of the source would delay. */
@@ -68,8 +69,6 @@ export class Outlet {
 
   /** Leaves no listener behind. */
   close(): void {
-    const { onDrain = () => {} } = this.#events ?? {}
-    this.#destination.off('drain', onDrain)
     this.#coder?.stream.unpipe(this.#destination).destroy()
   }
 
@@ -81,14 +80,10 @@ export class Outlet {
 
   #open(size: number): void {
     this.#opened = true
-    const { onDrain, onError } = this.#events as OutletEvents
     this.#coder = this.#coding?.open(size)
-    if (this.#coder === undefined) {
-      this.#destination.on('drain', onDrain)
-      return
-    }
+    if (this.#coder === undefined) return
     const { stream } = this.#coder
-    stream.on('drain', onDrain).on('error', onError)
+    stream.on('error', (this.#events as OutletEvents).onError)
     stream.on('data', (chunk: Buffer) => {
       this.sentBytes += chunk.length
       this.#hash?.update(chunk)

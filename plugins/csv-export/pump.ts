@@ -70,7 +70,8 @@ export class Pump<T> {
   #sourceEnded = false
   #waitingForItem = false
   #pauseCheck: NodeJS.Immediate | undefined
-  #needsDrain = false
+  /** Writes that the destination has not taken yet. */
+  #unwritten = 0
   #writtenSinceFlush = false
   #wakeWriter: (() => void) | undefined
 
@@ -104,7 +105,7 @@ export class Pump<T> {
   run(signal: AbortSignal, onLateFailure: (error: unknown) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#fail = reject
-      this.#outlet.listen({ onDrain: this.#onDrain, onError: (error) => this.#abandon(error) })
+      this.#outlet.listen({ onWritten: this.#onWritten, onError: (error) => this.#abandon(error) })
       this.#maxDuration.start()
       this.#silence.start()
       this.#commitTimer = setTimeout(() => this.#commit(), this.#options.commitAfter)
@@ -163,7 +164,7 @@ export class Pump<T> {
       }
       // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
       // Not even a drained destination is one: a socket that takes a chunk at once says so within the same turn.
-      if (this.#needsDrain) await this.#drained()
+      if (this.#unwritten > 0) await this.#written()
       await ownTurn()
     }
     if (this.#stopped) return
@@ -172,6 +173,7 @@ export class Pump<T> {
     this.#checkRows()
     this.#sourceEnded = true
     this.#flush()
+    if (this.#stopped) return
     this.#silence.stop()
     this.#stallDeadline.start()
     await this.#outlet.end()
@@ -184,7 +186,7 @@ export class Pump<T> {
 
   #flush(): void {
     if (this.#text === '') return
-    const chunk = bytesOf(this.#text)
+    const chunk = this.#text
     this.#text = ''
     this.#write(chunk)
   }
@@ -198,14 +200,16 @@ export class Pump<T> {
 
   async #writePieces(chunk: Uint8Array): Promise<void> {
     for (let offset = 0; offset < chunk.length && !this.#stopped; offset += largestWrite) {
-      if (this.#needsDrain) await this.#drained()
+      if (this.#unwritten > 0) await this.#written()
       this.#write(chunk.subarray(offset, offset + largestWrite))
     }
   }
 
-  #write(chunk: Uint8Array): void {
+  #write(chunk: string | Uint8Array): void {
+    // The end may have come while a piece of a large chunk waited for the one before.
+    if (this.#stopped) return
     const { hash, maxBytes, onWrite } = this.#options
-    const { length } = chunk
+    const length = Buffer.byteLength(chunk)
     if (maxBytes !== 0 && this.bytes + length > maxBytes) {
       this.#abandon(new CSV_EXPORT_MAX_BYTES(maxBytes))
       return
@@ -215,10 +219,8 @@ export class Pump<T> {
     this.firstByteAt ??= performance.now()
     this.#silence.start()
     hash?.update(chunk)
-    if (!this.#outlet.write(chunk, length, this.#sourceEnded)) {
-      this.#needsDrain = true
-      this.#stallDeadline.start()
-    }
+    if (this.#unwritten++ === 0) this.#stallDeadline.start()
+    this.#outlet.write(chunk, length, this.#sourceEnded)
     onWrite?.()
   }
 
@@ -228,30 +230,32 @@ export class Pump<T> {
       this.#pauseCheck = undefined
       if (!this.#waitingForItem) return
       this.#sourceDeadline.start()
-      if (!this.#needsDrain) this.#flushAll()
+      if (this.#unwritten === 0) this.#flushAll()
     })
   }
 
-  #drained(): Promise<void> {
+  #written(): Promise<void> {
     return new Promise((resolve) => {
       this.#wakeWriter = resolve
     })
   }
 
-  readonly #onDrain = (): void => {
-    this.#needsDrain = false
+  readonly #onWritten = (): void => {
+    this.#unwritten--
+    if (this.#stopped) return
+    if (this.#unwritten > 0 || this.#sourceEnded) this.#stallDeadline.start()
+    else this.#stallDeadline.stop()
+    if (this.#unwritten > 0) return
     this.#wakeWriter?.()
     this.#wakeWriter = undefined
-    if (this.#sourceEnded) this.#stallDeadline.start()
-    else this.#stallDeadline.stop()
     if (this.#waitingForItem) this.#flushAll()
   }
 
   #sendHeartbeat(): void {
     // A client that is not reading is not waiting for a sign of life.
-    if (this.#needsDrain) this.#silence.start()
+    if (this.#unwritten > 0) this.#silence.start()
     else {
-      this.#write(bytesOf((this.#options.heartbeat as Heartbeat).text))
+      this.#write((this.#options.heartbeat as Heartbeat).text)
       this.#outlet.flush()
     }
   }
@@ -262,14 +266,4 @@ export class Pump<T> {
     this.#flushAll()
     this.#options.onCommit?.()
   }
-}
-
-/**
- * What a client that reads no more makes the socket hold. A string would be held too, with two bytes a character if it
- * has one beyond Latin-1, beside its bytes; bytes out of Node's pool would hold all of the pool they are a part of.
- */
-function bytesOf(text: string): Buffer {
-  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
-  bytes.write(text)
-  return bytes
 }
