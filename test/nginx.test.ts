@@ -27,6 +27,13 @@ function startUpload(url: string, signal?: AbortSignal) {
 const skip =
   !nginxIsInstalled() && process.env.CI !== 'true' && 'nginx is not installed: install it to run this'
 
+/** A row, and when the test says so another one. */
+async function* firstThen(opened: Promise<void>, next: () => string[]) {
+  yield ['first']
+  await opened
+  yield next()
+}
+
 t.test('behind nginx', { skip, timeout: 40_000 }, async (t) => {
   t.test('the downloads are what they are without it', async (t) => {
     const origin = await listen(await build(t))
@@ -42,11 +49,7 @@ t.test('behind nginx', { skip, timeout: 40_000 }, async (t) => {
     const url = await serveBehindNginx(t, (app) => {
       app.get('/', (_request, reply) =>
         reply.csv(
-          (async function* () {
-            yield ['first']
-            await opened
-            yield ['second']
-          })(),
+          firstThen(opened, () => ['second']),
           { header: false }
         )
       )
@@ -69,16 +72,10 @@ t.test('behind nginx', { skip, timeout: 40_000 }, async (t) => {
   t.test('a source that fails half-way is seen by the client', async (t) => {
     const { opened, open } = gate()
     const url = await serveBehindNginx(t, (app) => {
-      app.get('/', (_request, reply) =>
-        reply.csv(
-          (async function* () {
-            yield ['first']
-            await opened
-            throw new Error('the disk is on fire')
-          })(),
-          { header: false }
-        )
-      )
+      const fail = () => {
+        throw new Error('the disk is on fire')
+      }
+      app.get('/', (_request, reply) => reply.csv(firstThen(opened, fail), { header: false }))
     })
     const client = startCurl(url)
     const exit = once(client, 'exit')

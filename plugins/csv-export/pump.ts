@@ -98,8 +98,8 @@ export class Pump<T> {
   }
 
   /**
-   * Resolves when the last byte has been handed to the destination (which is left open); a client that does not take it can still make
-   * `onLateFailure` be called, until `stop()`. Rejects when the source, a row or a limit fails.
+   * Resolves when the last byte has been handed to the destination (which is left open); a client that does not take it
+   * can still make `onLateFailure` be called, until `stop()`. Rejects when the source, a row or a limit fails.
    * After `stop()` it may stay pending for good, as a source may never answer: nothing else holds on to it.
    */
   run(signal: AbortSignal, onLateFailure: (error: unknown) => void): Promise<void> {
@@ -163,7 +163,7 @@ export class Pump<T> {
         this.#flush()
       }
       // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
-      // Not even a drained destination is one: a socket that takes a chunk at once says so within the same turn.
+      // To wait until the chunk is taken is none: a socket that takes it at once says so within the same turn.
       if (this.#unwritten > 0) await this.#written()
       await ownTurn()
     }

@@ -76,7 +76,7 @@ t.test('a client that leaves without reading', async (t) => {
   })
   const response = await request(url)
   response.pause()
-  // Long enough for every buffer to fill: the writer then waits for a drain that never comes.
+  // Long enough for every buffer to fill: the writer then waits for a chunk that is never taken.
   for (let turn = 0; turn < 2000; turn++) await new Promise(setImmediate)
   response.on('error', () => {})
   response.destroy()
