@@ -62,7 +62,7 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   filename?: string
   /**
    * Text is joined up to this many characters before it is sent, sooner when the source pauses.
-   * @default 32768
+   * @default 65536
    */
   chunkSize?: number
   /** Whether `rows` gives arrays of rows, as database drivers fetch them. @default false */
@@ -182,7 +182,7 @@ export type Dialect = Omit<
 /** Where an option has a default of ours; csv-stringify's have theirs. */
 export const pluginDefaults = {
   filename: 'export.csv',
-  chunkSize: 32_768,
+  chunkSize: 65_536,
   batches: false,
   encoded: false,
   compress: true as boolean | readonly ContentCoding[],

@@ -39,16 +39,13 @@ export class Outlet {
     this.#events = events
   }
 
-  /**
-   * @param bytes the chunk's length
-   * @param isLast whether it ends the body
-   */
-  write(chunk: string | Uint8Array, bytes: number, isLast: boolean): void {
-    if (!this.#opened) this.#open(isLast ? bytes : Number.POSITIVE_INFINITY)
-    if (this.#coder === undefined)
-      this.sentBytes += bytes
-      // Not the 'drain' event: that comes for a buffer's worth of chunks, all of which a client that stalls would hold.
-    ;(this.#coder?.stream ?? this.#destination).write(chunk, 'utf8', this.#events?.onWritten)
+  /** @param isLast whether it ends the body */
+  write(chunk: Uint8Array, isLast: boolean): void {
+    if (!this.#opened) this.#open(isLast ? chunk.length : Number.POSITIVE_INFINITY)
+    if (this.#coder === undefined) this.sentBytes += chunk.length
+    const taker = this.#coder?.stream ?? this.#destination
+    // Not the 'drain' event: that comes for a buffer's worth of chunks, all of which a client that stalls would hold.
+    taker.write(chunk, this.#events?.onWritten)
   }
 
   /** Holds nothing back that a pause of the source would delay. */

@@ -4,7 +4,7 @@ const dayLength = 86_400_000
 /** The years 0 to 9999: others have six digits and a sign. */
 const [firstTime, lastTime] = [Date.UTC(-1, 12), Date.UTC(10_000, 0) - 1]
 
-const table = (length: number, text: (number: number) => string): readonly string[] =>
+const table = (length: number, text: (number: number) => string): string[] =>
   Array.from({ length }, (_, number) => text(number))
 const padded = (number: number, digits: number): string => String(number).padStart(digits, '0')
 
@@ -21,41 +21,48 @@ const milliseconds = table(1000, (number) => `${padded(number, 3)}Z`)
  * garbage collections and swell the heap of a long export (docs/performance.md).
  */
 export function numberText(value: number): string {
+  if (value < 0) return `-${numberText(-value)}`
+  // Whole numbers as V8 keeps them: the rest is done without a floating point.
+  if ((value | 0) === value) return wholeText(value)
   const thousandths = Math.round(value * 1000)
   // A double has one decimal of at most 15 digits: if it is this one, there is no shorter one to be found.
-  if (thousandths >= 0 && thousandths < 1e12 && thousandths / 1000 === value) {
+  if (thousandths < 1e12 && thousandths / 1000 === value) {
     const whole = Math.floor(thousandths / 1000)
     return wholeText(whole) + decimals[thousandths - whole * 1000]
   }
   return Number.isFinite(value) ? JSON.stringify(value) : String(value)
 }
 
-/** @param value a whole number from 0 to 999,999,999 */
+/** @param value a whole number from 0 to 2 ** 31 - 1 */
 function wholeText(value: number): string {
   if (value < 1000) return groups[value] as string
-  const thousands = Math.floor(value / 1000)
+  const thousands = (value / 1000) | 0
   const rest = paddedGroups[value - thousands * 1000] as string
-  if (thousands < 1000) return groups[thousands] + rest
-  const millions = Math.floor(thousands / 1000)
-  return (groups[millions] as string) + paddedGroups[thousands - millions * 1000] + rest
+  return thousands < 1000 ? groups[thousands] + rest : wholeText(thousands) + rest
 }
 
-// Dates that follow each other are mostly of one day.
-let lastDay = Number.NaN
-let lastDayText = ''
+// A report's dates are of a few years, and the same day comes again.
+const keptDays = new Float64Array(1024).fill(Number.NaN)
+const keptDayTexts = table(keptDays.length, () => '')
 
 /** As `new Date(time).toISOString()`; undefined for no time, and for years that do not have four digits. */
 export function dateText(time: number): string | undefined {
   if (!(time >= firstTime && time <= lastTime)) return undefined
   const day = Math.floor(time / dayLength)
-  if (day !== lastDay) {
-    lastDay = day
-    lastDayText = dayText(day)
+  const slot = day & (keptDays.length - 1)
+  if (keptDays[slot] !== day) {
+    keptDays[slot] = day
+    keptDayTexts[slot] = dayText(day)
   }
   const rest = time - day * dayLength
   const minute = Math.floor(rest / 60_000)
   const second = Math.floor(rest / 1000)
-  return lastDayText + minutes[minute] + seconds[second - minute * 60] + milliseconds[rest - second * 1000]
+  return (
+    (keptDayTexts[slot] as string) +
+    minutes[minute] +
+    seconds[second - minute * 60] +
+    milliseconds[rest - second * 1000]
+  )
 }
 
 /**

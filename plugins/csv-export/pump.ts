@@ -186,9 +186,10 @@ export class Pump<T> {
 
   #flush(): void {
     if (this.#text === '') return
-    const chunk = this.#text
+    const text = this.#text
     this.#text = ''
-    this.#write(chunk)
+    // A string would be kept beside its bytes until the client takes them.
+    this.#write(Buffer.from(text))
   }
 
   /** Has all that was given so far sent, as nothing more is to come right now. */
@@ -205,22 +206,21 @@ export class Pump<T> {
     }
   }
 
-  #write(chunk: string | Uint8Array): void {
+  #write(chunk: Uint8Array): void {
     // The end may have come while a piece of a large chunk waited for the one before.
     if (this.#stopped) return
     const { hash, maxBytes, onWrite } = this.#options
-    const length = Buffer.byteLength(chunk)
-    if (maxBytes !== 0 && this.bytes + length > maxBytes) {
+    if (maxBytes !== 0 && this.bytes + chunk.length > maxBytes) {
       this.#abandon(new CSV_EXPORT_MAX_BYTES(maxBytes))
       return
     }
-    this.bytes += length
+    this.bytes += chunk.length
     this.#writtenSinceFlush = true
     this.firstByteAt ??= performance.now()
     this.#silence.start()
     hash?.update(chunk)
     if (this.#unwritten++ === 0) this.#stallDeadline.start()
-    this.#outlet.write(chunk, length, this.#sourceEnded)
+    this.#outlet.write(chunk, this.#sourceEnded)
     onWrite?.()
   }
 
@@ -255,7 +255,7 @@ export class Pump<T> {
     // A client that is not reading is not waiting for a sign of life.
     if (this.#unwritten > 0) this.#silence.start()
     else {
-      this.#write((this.#options.heartbeat as Heartbeat).text)
+      this.#write(Buffer.from((this.#options.heartbeat as Heartbeat).text))
       this.#outlet.flush()
     }
   }
