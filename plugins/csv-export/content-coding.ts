@@ -17,6 +17,9 @@ export interface Coder {
   flush(): void
 }
 
+/** Of a stream, too, which the types of node:zlib do not say: what is coded already waits in memory. */
+const buffering = { highWaterMark: 16_384 } as object
+
 /**
  * Windows of 32 KiB and less: larger ones would make CSV a few percent smaller, and cost a stalled client many times the
  * memory (docs/performance.md).
@@ -24,15 +27,27 @@ export interface Coder {
  */
 export function createCoder(coding: ContentCoding): Coder {
   if (coding === 'gzip') {
-    const stream = createGzip({ level: 1, windowBits: 14, memLevel: 6 })
+    const stream = createGzip({ ...buffering, level: 2, windowBits: 14, memLevel: 6 })
     // Not its own default, a full flush: that forgets what it has learnt of the text.
     return { coding, stream, flush: () => stream.flush(constants.Z_SYNC_FLUSH) }
   }
-  const { BROTLI_PARAM_QUALITY, BROTLI_PARAM_LGWIN, ZSTD_c_compressionLevel, ZSTD_c_windowLog } = constants
+  const {
+    BROTLI_PARAM_QUALITY,
+    BROTLI_PARAM_LGWIN,
+    ZSTD_c_compressionLevel,
+    ZSTD_c_hashLog,
+    ZSTD_c_windowLog
+  } = constants
   const stream =
     coding === 'br'
-      ? createBrotliCompress({ params: { [BROTLI_PARAM_QUALITY]: 1, [BROTLI_PARAM_LGWIN]: 15 } })
-      : createZstdCompress({ params: { [ZSTD_c_compressionLevel]: 1, [ZSTD_c_windowLog]: 15 } })
+      ? createBrotliCompress({
+          ...buffering,
+          params: { [BROTLI_PARAM_QUALITY]: 1, [BROTLI_PARAM_LGWIN]: 15 }
+        })
+      : createZstdCompress({
+          ...buffering,
+          params: { [ZSTD_c_compressionLevel]: 1, [ZSTD_c_windowLog]: 15, [ZSTD_c_hashLog]: 12 }
+        })
   return { coding, stream, flush: () => stream.flush() }
 }
 

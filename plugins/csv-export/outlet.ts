@@ -66,7 +66,7 @@ export class Outlet {
 
   /** Leaves no listener behind. */
   close(): void {
-    this.#coder?.stream.unpipe(this.#destination).destroy()
+    this.#coder?.stream.destroy()
   }
 
   /** Of the coded bytes. */
@@ -84,7 +84,8 @@ export class Outlet {
     stream.on('data', (chunk: Buffer) => {
       this.sentBytes += chunk.length
       this.#hash?.update(chunk)
+      stream.pause()
+      this.#destination.write(chunk, () => stream.resume())
     })
-    stream.pipe(this.#destination, { end: false })
   }
 }

@@ -156,7 +156,7 @@ export class Pump<T> {
       this.#checkRows()
       if (typeof chunk !== 'string' || chunk.length > largestWrite) {
         this.#flush()
-        await this.#writePieces(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)
+        await this.#writePieces(typeof chunk === 'string' ? toBytes(chunk) : chunk)
       } else {
         this.#text += chunk
         if (this.#text.length < chunkSize) continue
@@ -188,8 +188,7 @@ export class Pump<T> {
     if (this.#text === '') return
     const text = this.#text
     this.#text = ''
-    // A string would be kept beside its bytes until the client takes them.
-    this.#write(Buffer.from(text))
+    this.#write(toBytes(text))
   }
 
   /** Has all that was given so far sent, as nothing more is to come right now. */
@@ -255,7 +254,7 @@ export class Pump<T> {
     // A client that is not reading is not waiting for a sign of life.
     if (this.#unwritten > 0) this.#silence.start()
     else {
-      this.#write(Buffer.from((this.#options.heartbeat as Heartbeat).text))
+      this.#write(toBytes((this.#options.heartbeat as Heartbeat).text))
       this.#outlet.flush()
     }
   }
@@ -266,4 +265,14 @@ export class Pump<T> {
     this.#flushAll()
     this.#options.onCommit?.()
   }
+}
+
+/**
+ * As they are kept until the client takes them: the text would be kept beside them, and with a Buffer of the pool all of
+ * the pool.
+ */
+function toBytes(text: string): Uint8Array {
+  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
+  bytes.write(text)
+  return bytes
 }
