@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto'
 import { subscribe } from 'node:diagnostics_channel'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import { cargoColumns } from '../database/cargoes.ts'
+import { contentCodings } from '../plugins/csv-export/content-coding.ts'
 import csvExport from '../plugins/csv-export/index.ts'
 import postgres from '../plugins/postgres.ts'
 
@@ -26,16 +28,30 @@ async function* cargoes(count: number): AsyncGenerator<Record<string, unknown>> 
   }
 }
 
+/** What no coding makes much smaller: as many rows would else be coded before the kernel takes no more. */
+const noises = Array.from({ length: 1_000 }, () => [randomBytes(750).toString('base64')])
+
+async function* noise(count: number): AsyncGenerator<string[]> {
+  for (let row = 0; row < count; row++) yield noises[row % noises.length] as string[]
+}
+
+interface Query {
+  Querystring: { rows?: string }
+}
+
 const app = Fastify()
-await app.register(csvExport, { columns: [...cargoColumns], stallTimeout: 0 })
-app.get<{ Querystring: { rows?: string } }>('/generator', ({ query: { rows = '10000000' } }, reply) =>
-  reply.csv(cargoes(Number(rows)))
-)
+await app.register(csvExport, { columns: [...cargoColumns], stallTimeout: 0, compress: false })
+app.get<Query>('/generator', ({ query: { rows = '10000000' } }, reply) => reply.csv(cargoes(Number(rows))))
+for (const coding of contentCodings) {
+  app.get<Query>(`/${coding}`, ({ query: { rows = '10000000' } }, reply) =>
+    reply.csv(noise(Number(rows)), { columns: ['noise'], compress: [coding] })
+  )
+}
 if (databaseUrl !== undefined) {
   await app.register(postgres, { url: databaseUrl, maxConnections: Number(maxConnections) })
   // The rows of the cargo report over and over, as one whole report fits into what the kernel buffers.
   const text = `SELECT ${cargoColumns} FROM cargoes, generate_series(1, $1::integer) ORDER BY id`
-  app.get<{ Querystring: { rows?: string } }>('/cursor', ({ query: { rows } }, reply) => {
+  app.get<Query>('/cursor', ({ query: { rows } }, reply) => {
     const statement = rows === undefined ? text : `${text} LIMIT ${Number(rows)}`
     return reply.csv(({ signal }) => app.postgres.batches(statement, [1_000], { signal }), { batches: true })
   })
@@ -56,14 +72,6 @@ async function measure(): Promise<NodeJS.MemoryUsage> {
     collectGarbage({ type: 'major', execution: 'sync', flavor: 'last-resort' })
     await sleep(10)
   }
-  if (process.env.DBG)
-    console.error(
-      process.memoryUsage(),
-      (await import('node:v8'))
-        .getHeapSpaceStatistics()
-        .map((s) => [s.space_name, s.space_size >> 10, s.space_used_size >> 10].join(' '))
-        .join('; ')
-    )
   return process.memoryUsage()
 }
 

@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { prepareDatabase } from '../database/prepare.ts'
+import { type ContentCoding, contentCodings } from '../plugins/csv-export/content-coding.ts'
 import { startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
 
 /** KiB of the server's process that one stalled client holds; what the kernel buffers is none of them. */
@@ -16,7 +17,7 @@ export interface StalledFigures {
   external: number
 }
 
-type Source = 'generator' | 'cursor'
+type Source = 'generator' | 'cursor' | ContentCoding
 
 /** Clients that ask for an endless report and never read, against a server of their own. */
 export async function measureStalled(): Promise<StalledFigures[]> {
@@ -25,7 +26,9 @@ export async function measureStalled(): Promise<StalledFigures[]> {
   try {
     await prepareDatabase(url, { rows: 20_000 })
     // PostgreSQL's own default is 100 connections, some of which are reserved.
-    return [await measure('generator', 500), await measure('cursor', 90, url)]
+    const figures = [await measure('generator', 500), await measure('cursor', 90, url)]
+    for (const coding of contentCodings) figures.push(await measure(coding, 200))
+    return figures
   } finally {
     await stop()
     await rm(folder, { recursive: true, force: true })
@@ -36,8 +39,9 @@ async function measure(source: Source, clients: number, databaseUrl?: string): P
   const options = databaseUrl === undefined ? [] : [databaseUrl, String(clients)]
   const server = fork(new URL('./stalled-server.ts', import.meta.url), options)
   const [origin] = await once(server, 'message')
-  // As many that read, and then leave, have the server set up what it keeps for good, such as the pool.
-  const readers = await ask(origin, `/${source}?rows=1000`, clients)
+  // Some that read, and then leave, have the server set up what it keeps for good: for a pool as many as it can have. The
+  // memory of as many coders would be kept for those to come, who would seem to need none.
+  const readers = await ask(origin, `/${source}?rows=1000`, isCoding(source) ? 20 : clients)
   for (const socket of readers) socket.resume()
   await memoryOf(server)
   for (const socket of readers) socket.destroy()
@@ -57,13 +61,15 @@ async function measure(source: Source, clients: number, databaseUrl?: string): P
   }
 }
 
+const isCoding = (source: string): boolean => contentCodings.some((coding) => coding === source)
+
 async function ask(origin: string, path: string, count: number): Promise<Socket[]> {
   const { hostname, port } = new URL(origin)
   const sockets = Array.from({ length: count }, () => connect(Number(port), hostname).pause())
   for (const socket of sockets) {
     await (socket.connecting && once(socket, 'connect'))
     socket.on('error', () => {})
-    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: *\r\n\r\n`)
   }
   return sockets
 }
@@ -85,6 +91,6 @@ if (import.meta.main) {
       'external, KiB each': external.toFixed(1)
     }))
   )
-  console.log(`goal: at most ${goal} KiB of RSS each`)
-  process.exitCode = figures.every(({ rss }) => rss <= goal) ? 0 : 1
+  console.log(`goal: at most ${goal} KiB of RSS each without a content coding`)
+  process.exitCode = figures.every(({ source, rss }) => isCoding(source) || rss <= goal) ? 0 : 1
 }
