@@ -17,7 +17,7 @@ export interface PostgresOptions {
 export interface BatchesOptions {
   /** Ends the query when it fires, at once, also on the server. */
   signal?: AbortSignal
-  /** Rows fetched from the server at a time. @default 90 */
+  /** Rows fetched from the server at a time. @default 100 */
   batchSize?: number
 }
 
@@ -101,7 +101,7 @@ async function postgres(app: FastifyInstance, { url, maxConnections = 10 }: Post
   async function* batches(
     text: string,
     values: unknown[] = [],
-    { signal, batchSize = 90 }: BatchesOptions = {}
+    { signal, batchSize = 100 }: BatchesOptions = {}
   ): AsyncGenerator<TextRow[]> {
     yield* cursorBatches(await lend(signal), { text, values, batchSize }, signal)
   }
