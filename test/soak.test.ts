@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import type { ExportStatus, Receipt } from '../plugins/csv-export/index.ts'
 import { until } from './clients.ts'
 import { busyConnections, connect, makeReportBig, startDatabase, untilNoneBusy } from './database.ts'
-import { Download, seededRandom } from './soak-clients.ts'
+import { type Coding, Download, seededRandom } from './soak-clients.ts'
 import type { Command, Held, Message } from './soak-server.ts'
 
 // Repeat a failure with SOAK_SEED: what each download does is the same again, though not how they meet.
@@ -49,11 +49,21 @@ const endings: Record<Way, ExportStatus> = {
   strike: 'complete'
 }
 
+/**
+ * Of the ways that do not depend on how many bytes the operating system keeps: a coded report would be written whole
+ * before its client leaves or stalls.
+ */
+const codable: Way[] = ['read', 'readAll', 'leaveEarly', 'strike']
+const codings: Coding[] = ['gzip', 'br', 'zstd']
+
 interface Plan {
   id: string
   way: Way
   underWayAtClose: boolean
   trailers: boolean
+  coding: Coding | undefined
+  /** Whether it is the report that PostgreSQL encodes. */
+  copy: boolean
   keepAlive: boolean
   limit: number
   /** After these the client does what its way says. */
@@ -64,11 +74,14 @@ interface Plan {
 
 function plan(round: number, number: number): Plan {
   const last = number >= downloadsPerRound - underWayAtClose
+  const way = last && random() < 0.7 ? 'readAll' : (ways[upTo(ways.length)] as Way)
   return {
     id: `${round}-${number}`,
-    way: last && random() < 0.7 ? 'readAll' : (ways[upTo(ways.length)] as Way),
+    way,
     underWayAtClose: last,
     trailers: random() < 0.5,
+    coding: random() < 0.4 && codable.includes(way) ? codings[upTo(codings.length)] : undefined,
+    copy: random() < 0.3 && way !== 'read' && way !== 'strike',
     keepAlive: random() < 0.5,
     limit: upTo(4_000),
     bytes: upTo(500_000),
@@ -113,14 +126,17 @@ const database = await connect(t, databaseUrl)
 await makeReportBig(databaseUrl)
 const server = new Server(databaseUrl)
 t.teardown(() => server.process.kill())
-const wholeReport = await readWholeReport()
+const wholeReport = await readWhole('/reports/cargoes.csv')
+const wholeCopy = await readWhole('/reports/all-cargoes.csv')
 
-async function readWholeReport(): Promise<Buffer> {
-  const response = await fetch(`${await server.ask('open')}/reports/cargoes.csv`)
+async function readWhole(path: string): Promise<Buffer> {
+  const response = await fetch((await server.ask('open')) + path)
   const report = Buffer.from(await response.arrayBuffer())
   await server.ask('close')
   return report
 }
+
+const wholeOf = ({ copy }: Plan): Buffer => (copy ? wholeCopy : wholeReport)
 
 const striker = new pg.Pool({ connectionString: databaseUrl })
 t.teardown(() => striker.end())
@@ -131,7 +147,7 @@ async function strike(terminate: boolean): Promise<void> {
   const { rowCount } = await striker.query(
     `SELECT ${terminate ? 'pg_terminate_backend' : 'pg_cancel_backend'}(pid) FROM (
        SELECT pid FROM pg_stat_activity
-       WHERE application_name = 'fastify-csv-export' AND state = 'active' AND query LIKE 'SELECT number%'
+       WHERE application_name = 'fastify-csv-export' AND state = 'active' AND query LIKE '%SELECT number%'
        ORDER BY random() LIMIT 1
      ) AS victim`
   )
@@ -146,15 +162,16 @@ interface Round {
 }
 
 async function carryOut(plan: Plan, { origin, agent, onPart }: Round): Promise<Download> {
-  const { id, way, trailers, keepAlive, limit, bytes, turns, terminate } = plan
+  const { id, way, trailers, coding, copy, keepAlive, limit, bytes, turns, terminate } = plan
   const query = { read: `?limit=${limit}`, strike: '?limit=10000' }[way as string] ?? ''
   let stricken: Promise<void> | undefined
   const download = new Download({
     id,
-    url: `${origin}/reports/cargoes.csv${query}`,
+    url: `${origin}/reports/${copy ? 'all-cargoes.csv' : `cargoes.csv${query}`}`,
     trailers,
+    coding,
     agent: keepAlive ? agent : undefined,
-    expected: wholeReport,
+    expected: wholeOf(plan),
     onPart: (download, part) => {
       onPart?.(part)
       if (download.status !== 200 || download.bytes < bytes) return
@@ -175,7 +192,7 @@ async function carryOut(plan: Plan, { origin, agent, onPart }: Round): Promise<D
 }
 
 function* faults(plan: Plan, download: Download): Generator<string> {
-  const { bytes, records, whole, status } = download
+  const { bytes, decodedBytes, records, whole, status, headers } = download
   // A connection that is reset before the request has been read never becomes an export.
   if (!server.begun.has(plan.id) && plan.way === 'leaveEarly' && status === undefined) return
   const [receipt, ...more] = server.receipts.get(plan.id) ?? []
@@ -187,15 +204,20 @@ function* faults(plan: Plan, download: Download): Generator<string> {
   if (!possible.includes(receipt.status)) yield 'an ending that its way does not lead to'
   if (status === 200 && download.headers['export-id'] !== plan.id) yield 'a wrong Export-Id'
   if ((receipt.status === 'complete') !== (whole && status === 200)) yield 'client and receipt disagree'
-  const written = createHash('sha256').update(wholeReport.subarray(0, receipt.bytes)).digest('hex')
+  const coded = receipt.contentCoding !== null
+  if (status === 200 && headers['content-encoding'] !== (receipt.contentCoding ?? undefined)) {
+    yield `Content-Encoding: ${headers['content-encoding']}`
+  }
+  const written = createHash('sha256').update(wholeOf(plan).subarray(0, receipt.bytes)).digest('hex')
   if (receipt.sha256 !== written) yield 'a digest of other bytes'
   if (receipt.status !== 'complete') {
-    if (status === 200 && receipt.bytes < bytes) yield `the client has ${bytes} bytes`
+    if (status === 200 && receipt.sentBytes < bytes) yield `the client has ${bytes} bytes`
     return
   }
   if (receipt.rows !== records - 1) yield `the client has ${records - 1} rows`
-  if (receipt.bytes !== bytes) yield `the client has ${bytes} bytes`
-  if (receipt.sha256 !== download.sha256.toString('hex')) yield 'the client has another digest'
+  if (receipt.sentBytes !== bytes) yield `the client has ${bytes} bytes`
+  if (receipt.bytes !== decodedBytes) yield `the client has ${decodedBytes} bytes, decoded`
+  if (!coded && receipt.sha256 !== download.sha256.toString('hex')) yield 'the client has another digest'
   const { 'export-rows': rowsTrailer, 'repr-digest': digestTrailer } = download.trailers
   if (rowsTrailer !== (plan.trailers ? String(records - 1) : undefined)) yield `Export-Rows: ${rowsTrailer}`
   const digest = `sha-256=:${download.sha256.toString('base64')}:`
@@ -203,6 +225,7 @@ function* faults(plan: Plan, download: Download): Generator<string> {
 }
 
 const counts: Partial<Record<ExportStatus, number>> = {}
+const codedWhole: Partial<Record<string, number>> = {}
 let heldAtFirst: Held
 
 for (let round = 1; round <= rounds; round++) {
@@ -216,11 +239,12 @@ for (let round = 1; round <= rounds; round++) {
 t.test('nothing is left behind', async (t) => {
   const held: Held = await server.ask('held')
   const mebibytes = (held.heap + held.external - heldAtFirst.heap - heldAtFirst.external) / 2 ** 20
-  t.comment(counts, `strikes: ${strikes}`, `memory: ${mebibytes.toFixed(2)} MiB more`)
+  t.comment(counts, codedWhole, `strikes: ${strikes}`, `memory: ${mebibytes.toFixed(2)} MiB more`)
   t.ok(mebibytes < heapBound, `${mebibytes} MiB`)
   t.strictSame(held.listeners, heldAtFirst.listeners)
   t.strictSame(held.resources, heldAtFirst.resources)
   t.strictSame(held.warnings, [])
+  for (const coding of codings) t.ok(codedWhole[coding], `some were coded with ${coding}`)
   t.ok((counts.source_failed as number) <= strikes, 'no source failed by itself')
   for (const status of ['complete', 'client_gone', 'client_stalled', 'source_failed', 'server_closing']) {
     t.ok(counts[status as ExportStatus], `some ended ${status}`)
@@ -274,7 +298,11 @@ async function soak(t: Test, number: number): Promise<void> {
   t.strictSame(found, [], 'every receipt says what its client saw')
   t.equal(downloads.size, downloadsPerRound)
   for (const receipts of server.receipts.values()) {
-    for (const { status } of receipts) counts[status] = (counts[status] ?? 0) + 1
+    for (const { status, contentCoding } of receipts) {
+      counts[status] = (counts[status] ?? 0) + 1
+      if (status === 'complete' && contentCoding)
+        codedWhole[contentCoding] = (codedWhole[contentCoding] ?? 0) + 1
+    }
   }
 }
 
