@@ -17,11 +17,11 @@ export interface Coder {
   flush(): void
 }
 
-/** Of a stream, too, which the types of node:zlib do not say: what is coded already waits in memory. */
+/** Less than a stream's default of what is coded already waits in memory. An option that the types of node:zlib lack. */
 const buffering = { highWaterMark: 16_384 } as object
 
 /**
- * Windows of 32 KiB and less: larger ones would make CSV a few percent smaller, and cost a stalled client many times the
+ * Windows of 64 KiB and less: larger ones would make CSV a few percent smaller, and cost a stalled client many times the
  * memory (docs/performance.md).
  * @returns a coder at a level that keeps up with a fast source
  */
@@ -42,7 +42,7 @@ export function createCoder(coding: ContentCoding): Coder {
     coding === 'br'
       ? createBrotliCompress({
           ...buffering,
-          params: { [BROTLI_PARAM_QUALITY]: 1, [BROTLI_PARAM_LGWIN]: 15 }
+          params: { [BROTLI_PARAM_QUALITY]: 1, [BROTLI_PARAM_LGWIN]: 16 }
         })
       : createZstdCompress({
           ...buffering,
