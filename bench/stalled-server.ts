@@ -28,7 +28,7 @@ async function* cargoes(count: number): AsyncGenerator<Record<string, unknown>> 
   }
 }
 
-/** What no coding makes much smaller: as many rows would else be coded before the kernel takes no more. */
+/** Hardly to be made smaller, as otherwise very many rows are coded before the kernel takes no more. */
 const noises = Array.from({ length: 1_000 }, () => [randomBytes(750).toString('base64')])
 
 async function* noise(count: number): AsyncGenerator<string[]> {

@@ -17,12 +17,12 @@ export interface Coder {
   flush(): void
 }
 
-/** Less than a stream's default of what is coded already waits in memory. An option that the types of node:zlib lack. */
-const buffering = { highWaterMark: 16_384 } as object
+/** A stream's default would have a client that stalls hold four times the coded bytes. */
+const buffering = { highWaterMark: 16_384 }
 
 /**
- * Windows of 64 KiB and less: larger ones would make CSV a few percent smaller, and cost a stalled client many times the
- * memory (docs/performance.md).
+ * Windows of 64 KiB and less, and small tables: larger ones would make CSV a few percent smaller, and cost a stalled client
+ * many times the memory (docs/performance.md).
  * @returns a coder at a level that keeps up with a fast source
  */
 export function createCoder(coding: ContentCoding): Coder {

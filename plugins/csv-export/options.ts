@@ -61,7 +61,7 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   /** Name of the file that a browser saves. Any string is safe. @default 'export.csv' */
   filename?: string
   /**
-   * Text is joined up to this many characters before it is sent, sooner when the source pauses.
+   * Text is joined up to about this many bytes before it is sent, sooner when the source pauses.
    * @default 65536
    */
   chunkSize?: number

@@ -64,7 +64,7 @@ export class Outlet {
     })
   }
 
-  /** Leaves no listener behind. */
+  /** Frees the coder, which gives out nothing more. */
   close(): void {
     this.#coder?.stream.destroy()
   }
@@ -84,6 +84,7 @@ export class Outlet {
     stream.on('data', (chunk: Buffer) => {
       this.sentBytes += chunk.length
       this.#hash?.update(chunk)
+      // One at a time: pipe() would fill the destination's buffer for a client that stalls.
       stream.pause()
       this.#destination.write(chunk, () => stream.resume())
     })

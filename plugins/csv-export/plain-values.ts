@@ -22,7 +22,7 @@ const milliseconds = table(1000, (number) => `${padded(number, 3)}Z`)
  */
 export function numberText(value: number): string {
   if (value < 0) return `-${numberText(-value)}`
-  // Whole numbers as V8 keeps them: the rest is done without a floating point.
+  // In 32 bits V8 divides without a floating point.
   if ((value | 0) === value) return wholeText(value)
   const thousandths = Math.round(value * 1000)
   // A double has one decimal of at most 15 digits: if it is this one, there is no shorter one to be found.

@@ -21,7 +21,7 @@ export interface Heartbeat {
 }
 
 export interface PumpOptions {
-  /** Text is joined up to this many characters; 0 writes each item's text by itself. */
+  /** Text is joined up to about this many bytes; 0 writes each item's text by itself. */
   chunkSize: number
   /** Whether the source gives arrays of items. */
   batches: boolean
@@ -42,7 +42,7 @@ export interface PumpOptions {
   onWrite?: () => void
 }
 
-/** What is larger is written piece by piece, as only whole writes show that a slow client is taking anything. */
+/** Bytes; what is larger is written in pieces of about that, as only whole writes show that a slow client takes anything. */
 const largestWrite = 65_536
 
 /**
@@ -66,6 +66,8 @@ export class Pump<T> {
   #commitTimer: NodeJS.Timeout | undefined
   #fail: (error: unknown) => void = () => {}
   #text = ''
+  /** Characters that make a chunk, going by the chunk before. */
+  #textLimit: number
   #stopped = false
   #sourceEnded = false
   #waitingForItem = false
@@ -80,6 +82,7 @@ export class Pump<T> {
     this.#encoder = encoder
     this.#outlet = outlet
     this.#options = options
+    this.#textLimit = options.chunkSize
     const { sourceTimeout, stallTimeout, maxDuration, heartbeat } = options
     this.#sourceDeadline = new Deadline(sourceTimeout, () =>
       this.#abandon(new CSV_EXPORT_SOURCE_STALLED(sourceTimeout))
@@ -136,7 +139,7 @@ export class Pump<T> {
   }
 
   async #copy(signal: AbortSignal): Promise<void> {
-    const { batches, chunkSize } = this.#options
+    const { batches } = this.#options
     this.#sourceDeadline.start()
     await this.#source.open(signal, batches)
     this.#sourceDeadline.stop()
@@ -154,13 +157,13 @@ export class Pump<T> {
       if (step.done) break
       const chunk = this.#encoder.encode(step.value)
       this.#checkRows()
-      if (typeof chunk !== 'string' || chunk.length > largestWrite) {
-        this.#flush()
-        await this.#writePieces(typeof chunk === 'string' ? toBytes(chunk) : chunk)
-      } else {
+      if (typeof chunk === 'string') {
         this.#text += chunk
-        if (this.#text.length < chunkSize) continue
+        if (this.#text.length < this.#textLimit) continue
+        await this.#writePieces(this.#takeText())
+      } else {
         this.#flush()
+        await this.#writePieces(chunk)
       }
       // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
       // To wait until the chunk is taken is none: a socket that takes it at once says so within the same turn.
@@ -185,10 +188,16 @@ export class Pump<T> {
   }
 
   #flush(): void {
-    if (this.#text === '') return
+    if (this.#text !== '') this.#write(this.#takeText())
+  }
+
+  #takeText(): Uint8Array {
     const text = this.#text
+    const bytes = toBytes(text)
     this.#text = ''
-    this.#write(toBytes(text))
+    // What comes next is mostly of the same script. Its bytes cannot be counted as they are joined at no cost.
+    if (text !== '') this.#textLimit = this.#options.chunkSize * (text.length / bytes.length)
+    return bytes
   }
 
   /** Has all that was given so far sent, as nothing more is to come right now. */
@@ -199,9 +208,11 @@ export class Pump<T> {
   }
 
   async #writePieces(chunk: Uint8Array): Promise<void> {
-    for (let offset = 0; offset < chunk.length && !this.#stopped; offset += largestWrite) {
+    // Of one size, so that none is a write for a few bytes.
+    const size = Math.ceil(chunk.length / Math.max(1, Math.round(chunk.length / largestWrite)))
+    for (let offset = 0; offset < chunk.length && !this.#stopped; offset += size) {
       if (this.#unwritten > 0) await this.#written()
-      this.#write(chunk.subarray(offset, offset + largestWrite))
+      this.#write(chunk.subarray(offset, offset + size))
     }
   }
 
@@ -267,10 +278,7 @@ export class Pump<T> {
   }
 }
 
-/**
- * As they are kept until the client takes them: the text would be kept beside them, and with a Buffer of the pool all of
- * the pool.
- */
+/** Of exactly their size: a string would be kept beside its bytes until the client takes them, a small Buffer with its pool. */
 function toBytes(text: string): Uint8Array {
   const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
   bytes.write(text)

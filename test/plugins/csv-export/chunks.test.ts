@@ -5,10 +5,10 @@ import { gate, serve } from '../../helper.ts'
 
 /** The chunks of a body as the server framed them: what `curl --raw` shows. */
 async function rawChunks(url: string): Promise<number[]> {
-  const { hostname, port } = new URL(url)
+  const { hostname, port, pathname } = new URL(url)
   const { connect } = await import('node:net')
   const socket = connect(Number(port), hostname)
-  socket.write('GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n')
+  socket.write(`GET ${pathname} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n`)
   const received: Buffer[] = []
   for await (const data of socket) received.push(data)
   let rest = Buffer.concat(received)
@@ -67,6 +67,20 @@ t.test('chunkSize 0 sends every row by itself', async (t) => {
     app.get('/', (_request, reply) => reply.csv([['a'], ['b']], { header: false, chunkSize: 0 }))
   })
   t.same(await rawChunks(url), [2, 2])
+})
+
+t.test('chunks are as large in every script, and a row that is larger is cut', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.get<{ Params: { length: string } }>('/:length', ({ params }, reply) =>
+      reply.csv(Array(1_000_000 / Number(params.length)).fill(['東'.repeat(Number(params.length))]), {
+        header: false
+      })
+    )
+  })
+  for (const length of [1, 100, 50_000]) {
+    const sizes = (await rawChunks(`${url}/${length}`)).slice(0, -1)
+    t.ok(sizes.length > 30 && sizes.every((size) => size > 65_536 * 0.7 && size < 65_536 * 1.5), `${sizes}`)
+  }
 })
 
 t.test('other requests are served while a fast source runs', async (t) => {
