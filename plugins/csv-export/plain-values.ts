@@ -21,7 +21,11 @@ const milliseconds = table(1000, (number) => `${padded(number, 3)}Z`)
  * garbage collections and swell the heap of a long export (docs/performance.md).
  */
 export function numberText(value: number): string {
-  if (value < 0) return `-${numberText(-value)}`
+  const text = magnitudeText(Math.abs(value))
+  return value < 0 ? `-${text}` : text
+}
+
+function magnitudeText(value: number): string {
   // In 32 bits V8 divides without a floating point.
   if ((value | 0) === value) return wholeText(value)
   const thousandths = Math.round(value * 1000)
@@ -37,8 +41,13 @@ export function numberText(value: number): string {
 function wholeText(value: number): string {
   if (value < 1000) return groups[value] as string
   const thousands = (value / 1000) | 0
-  const rest = paddedGroups[value - thousands * 1000] as string
-  return thousands < 1000 ? groups[thousands] + rest : wholeText(thousands) + rest
+  const last = paddedGroups[value - thousands * 1000] as string
+  if (thousands < 1000) return groups[thousands] + last
+  const millions = (thousands / 1000) | 0
+  const middle = paddedGroups[thousands - millions * 1000] as string
+  if (millions < 1000) return groups[millions] + middle + last
+  const billions = (millions / 1000) | 0
+  return (groups[billions] as string) + paddedGroups[millions - billions * 1000] + middle + last
 }
 
 // A report's dates are of a few years, and the same day comes again.
