@@ -39,12 +39,14 @@ interface Query {
   Querystring: { rows?: string }
 }
 
+const rowsOf = ({ rows = '10000000' }: Query['Querystring']): number => Number(rows)
+
 const app = Fastify()
 await app.register(csvExport, { columns: [...cargoColumns], stallTimeout: 0, compress: false })
-app.get<Query>('/generator', ({ query: { rows = '10000000' } }, reply) => reply.csv(cargoes(Number(rows))))
+app.get<Query>('/generator', ({ query }, reply) => reply.csv(cargoes(rowsOf(query))))
 for (const coding of contentCodings) {
-  app.get<Query>(`/${coding}`, ({ query: { rows = '10000000' } }, reply) =>
-    reply.csv(noise(Number(rows)), { columns: ['noise'], compress: [coding] })
+  app.get<Query>(`/${coding}`, ({ query }, reply) =>
+    reply.csv(noise(rowsOf(query)), { columns: ['noise'], compress: [coding] })
   )
 }
 if (databaseUrl !== undefined) {

@@ -107,7 +107,8 @@ function ready(child: ChildProcess, log: (line: string) => void): Promise<void> 
   })
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listens on right now. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as { port: number }

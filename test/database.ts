@@ -87,15 +87,17 @@ export async function copyToCsv(client: pg.Client, query: string): Promise<strin
   return Buffer.concat(chunks).toString()
 }
 
-/** The app's connections that are doing anything but wait for their next query. */
-export async function busyConnections(client: pg.Client): Promise<number> {
-  const { rows } = await client.query(
-    "SELECT count(*)::integer FROM pg_stat_activity WHERE application_name = 'fastify-csv-export' AND state <> 'idle'"
-  )
-  return rows[0].count
-}
-
-/** Asks until the answer is 0: the server hears of a closed connection a moment after the client closed it. */
+/**
+ * Asks until no connection of the app does anything but wait for its next query: the server hears of a closed connection a
+ * moment after the client closed it, and a cancellation of a query has a connection of its own.
+ */
 export async function untilNoneBusy(client: pg.Client): Promise<void> {
-  while ((await busyConnections(client)) > 0);
+  const deadline = performance.now() + 30_000
+  for (;;) {
+    const { rows } = await client.query(
+      "SELECT state, query FROM pg_stat_activity WHERE application_name = 'fastify-csv-export' AND state <> 'idle'"
+    )
+    if (rows.length === 0) return
+    if (performance.now() > deadline) throw new Error(`still busy: ${JSON.stringify(rows)}`)
+  }
 }

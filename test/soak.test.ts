@@ -7,8 +7,9 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import type { ExportStatus, Receipt } from '../plugins/csv-export/index.ts'
 import { until } from './clients.ts'
-import { busyConnections, connect, makeReportBig, startDatabase, untilNoneBusy } from './database.ts'
-import { type Coding, Download, seededRandom } from './soak-clients.ts'
+import { connect, makeReportBig, startDatabase, untilNoneBusy } from './database.ts'
+import { Download } from './soak-clients.ts'
+import { codings, endings, type Plan, Planner } from './soak-plans.ts'
 import type { Command, Held, Message } from './soak-server.ts'
 
 // Repeat a failure with SOAK_SEED: what each download does is the same again, though not how they meet.
@@ -21,74 +22,7 @@ const atATime = 40
 /** Most MiB that the server may hold at the end more than after the first round. */
 const heapBound = 4
 
-const random = seededRandom(seed)
-const upTo = (limit: number): number => Math.floor(random() * limit)
-
-/**
- * `read` a small report to its end, `readAll` the whole one; `leave` after some bytes; `leaveEarly` at some moment,
- * perhaps before the headers; `stall`: read no more after some bytes; `strike`: have the database end the connection or
- * the query of some download, perhaps of this one.
- */
-type Way = 'read' | 'readAll' | 'leave' | 'leaveEarly' | 'stall' | 'strike'
-
-const ways: Way[] = [
-  ...Array<Way>(8).fill('read'),
-  ...Array<Way>(5).fill('leave'),
-  ...Array<Way>(2).fill('leaveEarly'),
-  ...Array<Way>(1).fill('stall'),
-  ...Array<Way>(4).fill('strike')
-]
-
-/** What each way leads to, unless the download is struck or the server closes. */
-const endings: Record<Way, ExportStatus> = {
-  read: 'complete',
-  readAll: 'complete',
-  leave: 'client_gone',
-  leaveEarly: 'client_gone',
-  stall: 'client_stalled',
-  strike: 'complete'
-}
-
-/**
- * Of the ways that do not depend on how many bytes the operating system keeps: a coded report would be written whole
- * before its client leaves or stalls.
- */
-const codable: Way[] = ['read', 'readAll', 'leaveEarly', 'strike']
-const codings: Coding[] = ['gzip', 'br', 'zstd']
-
-interface Plan {
-  id: string
-  way: Way
-  underWayAtClose: boolean
-  trailers: boolean
-  coding: Coding | undefined
-  /** Whether it is the report that PostgreSQL encodes. */
-  copy: boolean
-  keepAlive: boolean
-  limit: number
-  /** After these the client does what its way says. */
-  bytes: number
-  turns: number
-  terminate: boolean
-}
-
-function plan(round: number, number: number): Plan {
-  const last = number >= downloadsPerRound - underWayAtClose
-  const way = last && random() < 0.7 ? 'readAll' : (ways[upTo(ways.length)] as Way)
-  return {
-    id: `${round}-${number}`,
-    way,
-    underWayAtClose: last,
-    trailers: random() < 0.5,
-    coding: random() < 0.4 && codable.includes(way) ? codings[upTo(codings.length)] : undefined,
-    copy: random() < 0.3 && way !== 'read' && way !== 'strike',
-    keepAlive: random() < 0.5,
-    limit: upTo(4_000),
-    bytes: upTo(500_000),
-    turns: upTo(60),
-    terminate: random() < 0.7
-  }
-}
+const planner = new Planner(seed)
 
 /** The server in its own process, and what it has said: which exports it has begun, and every receipt. */
 class Server extends EventEmitter {
@@ -260,7 +194,9 @@ async function soak(t: Test, number: number): Promise<void> {
   const origin: string = await server.ask('open')
   const { listeners } = await server.ask<{ listeners: object }>('idle')
   const agent = new Agent({ keepAlive: true })
-  const plans = Array.from({ length: downloadsPerRound }, (_, index) => plan(number, index))
+  const plans = Array.from({ length: downloadsPerRound }, (_, index) =>
+    planner.plan(`${number}-${index}`, index >= downloadsPerRound - underWayAtClose)
+  )
   const downloads = new Map<Plan, Download>()
 
   const ordinary = plans.filter(({ underWayAtClose }) => !underWayAtClose).values()
@@ -269,12 +205,11 @@ async function soak(t: Test, number: number): Promise<void> {
   }
   await Promise.all(Array.from({ length: atATime }, worker))
   await until(() => server.receipts.size === server.begun.size)
-  await untilNoneBusy(database)
   t.strictSame(await server.ask('idle'), { waiting: 0, listeners }, 'nobody waits, nobody listens any more')
   // Portals end with their transaction, and a session that is idle has none.
-  t.equal(await busyConnections(database), 0, 'no connection is busy or in a transaction')
+  await untilNoneBusy(database)
 
-  let left = upTo(4_000_000)
+  let left = planner.upTo(4_000_000)
   const onPart = (part: Buffer): void => {
     left -= part.length
   }

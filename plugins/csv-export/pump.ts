@@ -195,7 +195,7 @@ export class Pump<T> {
     const text = this.#text
     const bytes = toBytes(text)
     this.#text = ''
-    // What comes next is mostly of the same script. Its bytes cannot be counted as they are joined at no cost.
+    // What comes next is mostly of the same script. To count its bytes while it is joined would cost more.
     if (text !== '') this.#textLimit = this.#options.chunkSize * (text.length / bytes.length)
     return bytes
   }

@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { prepareDatabase } from '../../database/prepare.ts'
 import type { Receipt } from '../../plugins/csv-export/index.ts'
 import { PostgresReceipts, type PostgresReceiptsOptions } from '../../plugins/postgres-receipts.ts'
+import { freePort } from '../../plugins/postmaster.ts'
 import { connect, serveApp, startPostgres } from '../database.ts'
 import { Log } from '../helper.ts'
 
@@ -39,16 +38,6 @@ function receipt(values: Partial<Receipt> = {}): Receipt {
     sha256: null,
     ...values
   }
-}
-
-/** The address of a database that nobody serves. */
-async function nowhere(): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return `postgres://nobody@127.0.0.1:${port}/none`
 }
 
 t.test('a receipt is read as it was put, by another store too', async (t) => {
@@ -137,7 +126,8 @@ t.test('what was acknowledged outlives a crash of the database', async (t) => {
 })
 
 t.test('while the database is away, memory is bounded, and to ask is a 503', async (t) => {
-  const { receipts, log, close } = openReceipts(t, { url: await nowhere(), maxInMemory: 2 })
+  const nowhere = `postgres://nobody@127.0.0.1:${await freePort()}/none`
+  const { receipts, log, close } = openReceipts(t, { url: nowhere, maxInMemory: 2 })
   const [first, second, third] = [receipt(), receipt(), receipt()]
   for (const one of [first, second, third]) await receipts.put(one)
   t.strictSame(await receipts.get(third.id), third)
