@@ -14,44 +14,44 @@ const mostCounted = 1_000
 
 /** Columns that no row has had a value for so far, and keys that no column was made for. */
 export class ColumnUse {
-  /** Indices of columns. */
-  #unused: number[]
-  readonly #columns: readonly FileColumn[]
-  readonly #keys: ReadonlySet<string> | undefined
+  /** Indices of columns. Mostly none after the first row, and then nobody has to ask. */
+  unused: readonly number[]
+  /** Whether the columns are the keys of the first row: those of later rows count then. */
+  readonly countsKeys: boolean
+  readonly #keys: readonly string[]
+  readonly #known: ReadonlySet<string>
   readonly #unknown = new Set<string>()
 
-  /** @param discovered whether the columns are the keys of the first row: those of later ones count then */
-  constructor(columns: readonly FileColumn[], discovered: boolean) {
-    this.#columns = columns
-    this.#unused = [...columns.keys()]
-    this.#keys = discovered ? new Set(columns.map(({ key }) => key)) : undefined
+  constructor(columns: readonly FileColumn[], countsKeys: boolean) {
+    this.#keys = columns.map(({ key }) => key)
+    this.#known = new Set(this.#keys)
+    this.unused = [...columns.keys()]
+    this.countsKeys = countsKeys
   }
 
-  /** Whether cells still have to be looked at. */
-  get isOpen(): boolean {
-    return this.#unused.length > 0
-  }
-
-  /** Whether keys have to be looked at. */
-  get countsKeys(): boolean {
-    return this.#keys !== undefined
-  }
-
-  /** @param cellOf the value of a column in a row; null is one */
-  seeCells(cellOf: (index: number) => unknown): void {
-    this.#unused = this.#unused.filter((index) => cellOf(index) === undefined)
+  /** The column has a value in some row; null is one. */
+  setUsed(index: number): void {
+    this.unused = this.unused.filter((other) => other !== index)
   }
 
   seeKeys(row: object): void {
-    if (this.#keys === undefined) return
+    const keys = this.#keys
+    let index = 0
     for (const key of Object.keys(row)) {
-      if (this.#keys.has(key) || this.#unknown.size >= mostCounted) continue
-      if ((row as Record<string, unknown>)[key] !== undefined) this.#unknown.add(key)
+      // Mostly in the order of the columns, of which some are left out.
+      let at = index
+      while (at < keys.length && keys[at] !== key) at++
+      if (at < keys.length) index = at + 1
+      else if (!this.#known.has(key)) this.#seeUnknown(row as Record<string, unknown>, key)
     }
   }
 
+  #seeUnknown(row: Record<string, unknown>, key: string): void {
+    if (this.#unknown.size < mostCounted && row[key] !== undefined) this.#unknown.add(key)
+  }
+
   get columnsWithoutValue(): NameList | null {
-    return names(this.#unused.map((index) => (this.#columns[index] as FileColumn).key))
+    return names(this.unused.map((index) => this.#keys[index] as string))
   }
 
   get keysWithoutColumn(): NameList | null {

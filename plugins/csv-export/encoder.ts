@@ -85,8 +85,7 @@ export class CsvEncoder implements Encoder<unknown> {
 
   encode(row: unknown): string {
     try {
-      const record = this.#recordOf(row)
-      const text = this.#encodePlain(record) ?? this.#encodeOther(record)
+      const text = this.#encodePlain(row) ?? this.#encodeOther(row)
       this.count++
       return text
     } catch (error) {
@@ -140,31 +139,35 @@ export class CsvEncoder implements Encoder<unknown> {
     if (kind !== undefined) this.#refuse(kind)
     this.#isOrdinary = isOrdinary(prototype)
     this.#prototype = prototype
+    if (this.#plainRows !== undefined) this.#plainRows.prototype = this.#isOrdinary ? prototype : undefined
   }
 
-  #encodePlain(record: object): string | undefined {
-    if (this.#plainRows === undefined || !(this.#isOrdinary || Array.isArray(record))) return undefined
+  #encodePlain(row: unknown): string | undefined {
+    if (this.#plainRows === undefined) return undefined
     const escapedCells = this.escapedCells
-    const text = this.#plainRows.encode(record)
+    const text = this.#plainRows.encode(row)
     // What was escaped before the row turned out not to be plain is escaped, and counted, once more.
     if (text === undefined && this.#formulas !== undefined) this.#formulas.escapedCells = escapedCells
     return text
   }
 
-  #encodeOther(record: object): string {
+  #encodeOther(row: unknown): string {
+    const record = this.#recordOf(row)
     if (this.#columns === undefined) this.#discoverColumns(record)
     const head = this.begin()
     const keyed = Array.isArray(record) ? undefined : this.#columns
     const cells = this.#cellsOf(record)
-    if (this.#use?.isOpen) this.#use.seeCells((index) => cells[index])
-    if (keyed !== undefined) this.#use?.seeKeys(record)
+    for (const index of this.#use?.unused ?? []) {
+      if (cells[index] !== undefined) this.#use?.setUsed(index)
+    }
+    if (keyed !== undefined && this.#use?.countsKeys) this.#use.seeKeys(record)
     const text = head + this.#write('row', `row ${this.count + 1}`, cells, keyed)
     if (this.count === 0) this.#firstWidth = cells.length
     if (this.count === 0 && this.#plainRowsWanted) {
       this.#plainRows = PlainRows.for(this.#stringifier.options, {
         columns: this.#columns,
         use: this.#use,
-        firstRow: record,
+        prototype: this.#isOrdinary ? this.#prototype : undefined,
         formulas: this.#formulas,
         excel: this.#excel
       })

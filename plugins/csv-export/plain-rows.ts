@@ -11,7 +11,8 @@ type Settings = Readonly<Stringifier['options']>
 interface Known {
   columns: readonly FileColumn[] | undefined
   use: ColumnUse | undefined
-  firstRow: object
+  /** That of the first row. */
+  prototype: object | null | undefined
   formulas: FormulaGuard | undefined
   excel: boolean
 }
@@ -24,6 +25,8 @@ const { getTime, toISOString } = Date.prototype
  * its cost, as nothing is decided per field that could be decided once. Anything else is csv-stringify's.
  */
 export class PlainRows {
+  /** That of rows whose properties are what they seem: neither inherited from a built-in class nor hidden by a toJSON. */
+  prototype: object | null | undefined
   readonly #keys: readonly string[] | undefined
   readonly #use: ColumnUse | undefined
   readonly #delimiter: string
@@ -37,10 +40,11 @@ export class PlainRows {
   // only, as the question costs as much as a field.
   readonly #rowsHavePrototype: boolean
 
-  private constructor(settings: Settings, { columns, use, firstRow, formulas, excel }: Known) {
+  private constructor(settings: Settings, { columns, use, prototype, formulas, excel }: Known) {
     this.#keys = columns?.map(({ key }) => key)
     this.#use = use
-    this.#rowsHavePrototype = Object.getPrototypeOf(firstRow) !== null
+    this.prototype = prototype
+    this.#rowsHavePrototype = prototype !== null
     this.#delimiter = settings.delimiter
     this.#quote = settings.quote
     // A replacement, in which a dollar sign stands for itself if it is written twice.
@@ -58,8 +62,9 @@ export class PlainRows {
   }
 
   /** The text of a row, or undefined if csv-stringify has to write it. */
-  encode(row: object): string | undefined {
+  encode(row: unknown): string | undefined {
     try {
+      if (typeof row !== 'object' || row === null) return undefined
       return Array.isArray(row) ? this.#encodeArray(row) : this.#encodeObject(row as Record<string, unknown>)
     } catch {
       // A getter that throws, a Date that is none: csv-stringify fails there too, and our casts say where.
@@ -76,17 +81,23 @@ export class PlainRows {
     for (let index = 0; index < length; index++) {
       const field = this.#field(row[index])
       if (field === undefined) return undefined
-      text += index === 0 ? this.#firstField(field, length) : delimiter + field
+      if (index === 0) text = isBlank(field) ? this.#quoted(field) : field
+      else {
+        text += delimiter
+        text += field
+      }
     }
-    if (this.#use?.isOpen) this.#use.seeCells((index) => row[index])
-    return text + this.#recordDelimiter
+    const unused = this.#use?.unused ?? []
+    for (const index of unused) if (row[index] !== undefined) this.#use?.setUsed(index)
+    return this.#record(text, length)
   }
 
   #encodeObject(row: Record<string, unknown>): string | undefined {
     const keys = this.#keys
     if (keys === undefined) return undefined
+    const use = this.#use as ColumnUse
+    if (use.countsKeys && row.toJSON !== undefined) return undefined
     const delimiter = this.#delimiter
-    const { length } = keys
     let text = ''
     let index = 0
     let hasOtherKeys = !this.#rowsHavePrototype
@@ -100,25 +111,41 @@ export class PlainRows {
         }
         const field = this.#field(row[key])
         if (field === undefined) return undefined
-        text += index === 0 ? this.#firstField(field, length) : delimiter + field
+        if (index === 0) text = isBlank(field) ? this.#quoted(field) : field
+        else {
+          text += delimiter
+          text += field
+        }
         index++
       }
     }
-    for (; index < length; index++) {
+    // What has each column as a property is a row, whatever it is. The question costs as much as a field.
+    if (index < keys.length && Object.getPrototypeOf(row) !== this.prototype) return undefined
+    for (; index < keys.length; index++) {
       const field = this.#field(row[keys[index] as string])
       if (field === undefined) return undefined
-      text += index === 0 ? this.#firstField(field, length) : delimiter + field
+      if (index === 0) text = isBlank(field) ? this.#quoted(field) : field
+      else {
+        text += delimiter
+        text += field
+      }
     }
-    const use = this.#use as ColumnUse
-    if (use.isOpen) use.seeCells((index) => row[keys[index] as string])
+    const { unused } = use
+    for (let at = 0; at < unused.length; at++) {
+      const index = unused[at] as number
+      if (row[keys[index] as string] !== undefined) use.setUsed(index)
+    }
     if (hasOtherKeys && use.countsKeys) use.seeKeys(row)
-    return text + this.#recordDelimiter
+    return this.#record(text, keys.length)
   }
 
-  /** A field that a reader would take for none, or for the end, if it stood there without quotes. */
-  #firstField(field: string, width: number): string {
-    const isMistaken = isBlank(field) || (width === 1 && (field === '' || isEndOfData(field)))
-    return isMistaken ? this.#quote + field + this.#quote : field
+  #record(text: string, fields: number): string {
+    const isMistaken = fields === 1 && (text === '' || isEndOfData(text))
+    return (isMistaken ? this.#quoted(text) : text) + this.#recordDelimiter
+  }
+
+  #quoted(field: string): string {
+    return this.#quote + field + this.#quote
   }
 
   #field(value: unknown): string | undefined {

@@ -70,7 +70,7 @@ t.test('without columns a row is what its toJSON gives, with columns it is read 
 
 /** Not awaited, as happens. */
 class QueryBuilder {
-  a = 1
+  table = 'a'
   // biome-ignore lint/suspicious/noThenProperty: that is what it has
   then() {}
 }
