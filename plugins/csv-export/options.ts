@@ -75,7 +75,7 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   encoded?: boolean
   /**
    * The content codings that may be negotiated, in the order of preference; true is all of them, false none.
-   * A body under 1 KiB is sent as it is. @default true: ['zstd', 'br', 'gzip']
+   * A body under 1 KiB is sent as it is, unless the client refuses that. @default true: ['zstd', 'br', 'gzip']
    */
   compress?: boolean | readonly ContentCoding[]
   /** Most rows; 0 is no limit. Over it: `limit_reached`, CSV_EXPORT_MAX_ROWS. @default 0 */
