@@ -43,7 +43,7 @@ export const CSV_EXPORT_INVALID_OPTION = createError(
 
 export const CSV_EXPORT_UNKNOWN_OPTION = createError(
   'CSV_EXPORT_UNKNOWN_OPTION',
-  'unknown option "%s": did you mean "%s"?',
+  'unknown option "%s"%s',
   500,
   TypeError
 )
