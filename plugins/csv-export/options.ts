@@ -94,7 +94,7 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   headerAsComment?: boolean | string | Buffer | undefined
   /** Whether a byte order mark comes first, which Excel needs to read UTF-8. @default false */
   bom?: boolean | undefined
-  /** What stands between two fields. @default ',' */
+  /** What stands between two fields. Separators that overlap are refused: docs/csv-format.md. @default ',' */
   delimiter?: string | Buffer | undefined
   /** What ends a record: a string, or `unix`, `mac`, `windows`, `ascii`, `unicode`. @default '\n' */
   recordDelimiter?: string | Buffer | undefined
@@ -102,9 +102,9 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   quoteRecordDelimiter?: boolean | undefined
   /** Whether the last record is ended too. @default true */
   eof?: boolean | undefined
-  /** The quote; false or '' for none: a field with a separator in it is then an error. @default '"' */
+  /** The quote, one character; false or '' for none: a field with a separator in it is then an error. @default '"' */
   quote?: string | Buffer | boolean | undefined
-  /** What stands before a quote inside a quoted field. @default '"' */
+  /** What stands before a quote inside a quoted field: one character. @default what `quote` is */
   escape?: string | Buffer | undefined
   /** Whether every non-empty field is quoted. @default false */
   quoted?: boolean | undefined

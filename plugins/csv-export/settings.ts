@@ -1,5 +1,6 @@
 import { CSV_EXPORT_INVALID_OPTION } from './errors.ts'
 import { type CsvOptions, defined, type StreamOptions } from './options.ts'
+import { checkSeparators } from './separators.ts'
 import { describe } from './source.ts'
 
 /** Excel takes UTF-8 for another encoding without a byte order mark, and runs formulas. */
@@ -26,6 +27,7 @@ export function settle<Defaults extends CsvOptions, Options extends StreamOption
 /** Throws CSV_EXPORT_INVALID_OPTION for settings each of which is right by itself, but not all together. */
 export function checkSettings(settings: CsvOptions): void {
   const { encoded, formulas = 'keep' } = settings
+  if (!encoded) checkSeparators(settings)
   if (!encoded || formulas === 'keep') return
   // Registered to guard every file, it must not be lost for one without a word.
   const expected = `'keep' with "encoded: true", as the rows are sent as they are`
