@@ -61,9 +61,9 @@ const streamRules: Record<keyof StreamOptions, Rule> = {
 
 const dialectRules: Record<keyof Dialect, Rule> = {
   columns: {
-    accepts: (value) => Array.isArray(value) && value.every(isColumn),
+    accepts: (value) => Array.isArray(value) && value.length > 0 && value.every(isColumn),
     expected:
-      "an array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
+      "a non-empty array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
   },
   header: boolean,
   headerAsComment: {

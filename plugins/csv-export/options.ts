@@ -86,7 +86,7 @@ export interface CsvOptions<Row = any> extends StreamOptions {
    * connection. @default none
    */
   endMark?: string | undefined
-  /** The columns, in order. @default the keys of the first row, if it is an object */
+  /** The columns, in order, one or more. @default the keys of the first row, if it is an object */
   columns?: readonly Column<Row>[] | undefined
   /** Whether a line of column names comes first. @default true */
   header?: boolean | undefined
