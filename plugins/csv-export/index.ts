@@ -44,7 +44,8 @@ declare module 'fastify' {
      * is called only when the body is wanted, with a `signal` that fires when the client is gone or the export failed
      * @param options see {@link CsvOptions}; with `batches: true`, rows come in arrays of them, with
      * `encoded: true`, as strings or Buffers of CSV; what is left out is taken from the plugin's own options
-     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
+     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION,
+     * CSV_EXPORT_REPLY_SENT
      * @example
      * app.get('/users.csv', (request, reply) =>
      *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
@@ -63,7 +64,8 @@ declare module 'fastify' {
      *
      * @param chunks an iterable or async iterable of strings or Buffers, or a function that opens one
      * @param options see {@link StreamTextOptions}
-     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
+     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION,
+     * CSV_EXPORT_REPLY_SENT
      * @example
      * reply.streamText(progress(), { heartbeat: { every: 15_000, text: '\n' } })
      */
