@@ -13,7 +13,7 @@ import imports from './routes/imports.ts'
 import index from './routes/index.ts'
 import reports from './routes/reports.ts'
 import streamed from './routes/streamed.ts'
-import { validation } from './validation.ts'
+import { checkQueryEncoding, validation } from './validation.ts'
 
 export interface AppOptions {
   /** As Fastify's own `logger`. @default false */
@@ -29,6 +29,7 @@ export interface AppOptions {
 /** The sample server, ready to listen or to inject into. */
 export async function buildApp(options: AppOptions = {}): Promise<FastifyInstance> {
   const app = Fastify({ logger: options.logger ?? false, forceCloseConnections: true, ...validation })
+  app.addHook('preValidation', checkQueryEncoding)
   const receipts = openReceipts(app, options.databaseUrl)
   await app.register(csvExport, { receipts, closeGrace: options.closeGrace, ...options.exports })
   await app.register(index)

@@ -1,4 +1,35 @@
-import type { FastifyServerOptions } from 'fastify'
+import createError from '@fastify/error'
+import type { FastifyRequest, FastifyServerOptions } from 'fastify'
+
+const MALFORMED_QUERY = createError(
+  'MALFORMED_QUERY',
+  'querystring: parameter "%s" must be UTF-8 in percent-encoding, got "%s"',
+  400
+)
+
+/**
+ * A preValidation hook. What cannot be decoded Fastify leaves as it came, and the schema would take it for a text: a filter
+ * that finds nothing.
+ */
+export async function checkQueryEncoding({ raw, routeOptions }: FastifyRequest): Promise<void> {
+  if (routeOptions.schema?.querystring === undefined) return
+  // To Fastify's router a query begins after a number sign too.
+  const [, query = ''] = (raw.url as string).split(/[?#](.*)/s)
+  for (const parameter of query.split('&')) {
+    const [name, value = ''] = parameter.split(/=(.*)/s) as [string, string?]
+    if (!isPercentEncoded(name)) throw new MALFORMED_QUERY(name, name)
+    if (!isPercentEncoded(value)) throw new MALFORMED_QUERY(decodeURIComponent(name), value)
+  }
+}
+
+function isPercentEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    return false
+  }
+}
 
 /**
  * Fastify's own defaults drop an unknown parameter silently. Here it is refused, and every message names the parameter:

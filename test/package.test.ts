@@ -19,6 +19,7 @@ app.register(csvExport, { delimiter: ';' })
 const options: CsvOptions<{ id: number }> = { columns: ['id'] }
 app.get('/', (_request, reply) => reply.csv([{ id: 1 }], options))
 app.get('/text', (_request, reply) => reply.streamText(['text'], { heartbeat: { every: 1000, text: '.' } }))
+app.get('/undefined', (_request, reply) => reply.csv([{ id: 1 }], { filename: undefined }))
 // @ts-expect-error: no such column
 app.get('/wrong', (_request, reply) => reply.csv([{ id: 1 }], { columns: ['ID'] }))
 `
@@ -86,6 +87,7 @@ t.test('the package as it is published', async (t) => {
       [
         '--noEmit',
         '--strict',
+        '--exactOptionalPropertyTypes',
         '--module',
         'nodenext',
         '--target',

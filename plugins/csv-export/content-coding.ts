@@ -1,6 +1,5 @@
 import type { Transform } from 'node:stream'
 import { constants, createBrotliCompress, createGzip, createZstdCompress } from 'node:zlib'
-import { negotiate } from '@fastify/accept-negotiator'
 import type { FastifyReply } from 'fastify'
 
 /** A content coding, by its name in Accept-Encoding. */
@@ -61,27 +60,26 @@ const smallestCoded = 1_024
 export class ReplyCoding {
   readonly #reply: FastifyReply
   readonly #coding: ContentCoding
+  readonly #smallest: number
   /** Sent as no header as long as it is empty. */
   readonly #header: string[] = []
 
-  private constructor(reply: FastifyReply, coding: ContentCoding) {
+  private constructor(reply: FastifyReply, coding: ContentCoding, smallest: number) {
     this.#reply = reply
     this.#coding = coding
+    this.#smallest = smallest
     reply.header('content-encoding', this.#header)
   }
 
   /** Sets Vary and takes Content-Encoding; undefined if the client takes none of the codings, or the route has its own. */
   static choose(reply: FastifyReply, codings: readonly ContentCoding[]): ReplyCoding | undefined {
     if (codings.length === 0 || reply.hasHeader('content-encoding')) return undefined
-    if (/\bno-transform\b/i.test(String(reply.getHeader('cache-control')))) return undefined
+    if (mustStay(reply)) return undefined
     addVary(reply)
-    const accepted = String(reply.request.headers['accept-encoding'] ?? '')
-    // The negotiator takes `*` for the first of them, even where another part refuses it.
-    const offered = codings.filter((coding) => !isRefused(coding, accepted))
-    const coding = negotiate(accepted, [...offered, 'identity'])
-    return coding === null || coding === 'identity'
-      ? undefined
-      : new ReplyCoding(reply, coding as ContentCoding)
+    const quality = qualities(reply.request.headers['accept-encoding'])
+    const [best] = [...codings, 'identity' as const].sort((one, other) => quality(other) - quality(one))
+    if (best === undefined || best === 'identity' || quality(best) === 0) return undefined
+    return new ReplyCoding(reply, best, quality('identity') === 0 ? 1 : smallestCoded)
   }
 
   /**
@@ -91,14 +89,36 @@ export class ReplyCoding {
    */
   open(size: number): Coder | undefined {
     const isTaken = this.#reply.getHeader('content-encoding') === this.#header
-    if (size < smallestCoded || !isTaken || this.#reply.raw.headersSent) return undefined
+    if (size < this.#smallest || !isTaken || this.#reply.raw.headersSent) return undefined
+    // Set by a hook in the meantime.
+    if (mustStay(this.#reply)) return undefined
     this.#header.push(this.#coding)
     return createCoder(this.#coding)
   }
 }
 
-function isRefused(coding: ContentCoding, accepted: string): boolean {
-  return new RegExp(`(^|[,\\s])${coding}\\s*;\\s*q=0(\\.0*)?\\s*(,|$)`, 'i').test(accepted)
+/**
+ * How welcome each coding is: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
+ * What is not mentioned is not welcome, but for a body as it is, which is so as the last resort.
+ */
+function qualities(header: string | string[] | undefined): (coding: ContentCoding | 'identity') => number {
+  const parts = String(header ?? '')
+    .toLowerCase()
+    .split(',')
+    .map((part) => /^\s*(?:x-(?=gzip\b))?([^\s;]+)\s*(?:;\s*q=([01](?:\.\d*)?)\s*)?$/.exec(part))
+  const byCoding = new Map(parts.map((part) => [part?.[1], Number(part?.[2] ?? 1)]))
+  const others = byCoding.get('*')
+  return (coding) => byCoding.get(coding) ?? others ?? (coding === 'identity' ? Number.MIN_VALUE : 0)
+}
+
+/** A part of a representation, whose bytes are counted as they are, or one that nobody may change. */
+function mustStay(reply: FastifyReply): boolean {
+  return (
+    reply.statusCode === 206 ||
+    reply.hasHeader('content-range') ||
+    reply.raw.hasHeader('content-range') ||
+    /\bno-transform\b/i.test(String(reply.getHeader('cache-control')))
+  )
 }
 
 function addVary(reply: FastifyReply): void {

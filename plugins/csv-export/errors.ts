@@ -12,6 +12,14 @@ export const CSV_EXPORT_INVALID_ROWS = createError(
   TypeError
 )
 
+export const CSV_EXPORT_SOURCE_USED = createError(
+  'CSV_EXPORT_SOURCE_USED',
+  '%s is a stream that has been read, has ended or goes to somebody else too, so that a part of it would be missing: ' +
+    'give one that nobody else reads, or a function that opens one',
+  500,
+  TypeError
+)
+
 export const CSV_EXPORT_INVALID_BATCH = createError(
   'CSV_EXPORT_INVALID_BATCH',
   'batch %s is %s: with "batches: true", yield arrays of rows',
@@ -43,7 +51,7 @@ export const CSV_EXPORT_INVALID_OPTION = createError(
 
 export const CSV_EXPORT_UNKNOWN_OPTION = createError(
   'CSV_EXPORT_UNKNOWN_OPTION',
-  'unknown option "%s": did you mean "%s"?',
+  'unknown option "%s"%s',
   500,
   TypeError
 )

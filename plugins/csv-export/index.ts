@@ -6,7 +6,6 @@ import { type ContentCoding, contentCodings, ReplyCoding } from './content-codin
 import { EncodedRows } from './encoded-rows.ts'
 import { CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
-import { withExcel } from './excel.ts'
 import { prepareErrorReply, setStreamHeaders } from './headers.ts'
 import {
   checkCsvOptions,
@@ -20,8 +19,8 @@ import {
   type Column,
   type ColumnKey,
   type CsvOptions,
-  type Dialect,
   defined,
+  type EncodedOptions,
   type PluginOptions,
   pluginDefaults,
   type StreamTextOptions
@@ -29,6 +28,7 @@ import {
 import type { Heartbeat } from './pump.ts'
 import { MemoryReceipts } from './receipts.ts'
 import { RunningExports } from './running.ts'
+import { checkSettings, settle } from './settings.ts'
 import { prepareToClose } from './shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './source.ts'
 
@@ -44,7 +44,8 @@ declare module 'fastify' {
      * is called only when the body is wanted, with a `signal` that fires when the client is gone or the export failed
      * @param options see {@link CsvOptions}; with `batches: true`, rows come in arrays of them, with
      * `encoded: true`, as strings or Buffers of CSV; what is left out is taken from the plugin's own options
-     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
+     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION,
+     * CSV_EXPORT_REPLY_SENT
      * @example
      * app.get('/users.csv', (request, reply) =>
      *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
@@ -54,10 +55,7 @@ declare module 'fastify' {
       rows: SourceInput<readonly Row[]>,
       options: NoInfer<CsvOptions<Row>> & { batches: true }
     ): this
-    csv(
-      chunks: SourceInput<string | Uint8Array>,
-      options: Omit<CsvOptions, keyof Dialect> & { header?: boolean; encoded: true }
-    ): this
+    csv(chunks: SourceInput<string | Uint8Array>, options: EncodedOptions): this
     csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: NoInfer<CsvOptions<Row>>): this
 
     /**
@@ -66,7 +64,8 @@ declare module 'fastify' {
      *
      * @param chunks an iterable or async iterable of strings or Buffers, or a function that opens one
      * @param options see {@link StreamTextOptions}
-     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION, CSV_EXPORT_REPLY_SENT
+     * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION,
+     * CSV_EXPORT_REPLY_SENT
      * @example
      * reply.streamText(progress(), { heartbeat: { every: 15_000, text: '\n' } })
      */
@@ -76,12 +75,13 @@ declare module 'fastify' {
 
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
   checkPluginOptions(options)
-  const defaults = { ...pluginDefaults, ...defined(options) }
-  defaults.closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
+  const closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
+  const defaults = { ...pluginDefaults, ...defined(options), closeGrace }
+  checkSettings(settle(defaults, {}))
   const running = new RunningExports(defaults)
   app.addHook('preClose', () => {
     const passed = prepareToClose(app)
-    return running.close(Math.max(0, defaults.closeGrace - passed))
+    return running.close(Math.max(0, closeGrace - passed))
   })
 
   app.addHook('onError', async (_request, reply, error) => {
@@ -95,12 +95,11 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   ) {
     return stream(this, 'csv', rows, (id) => {
       checkCsvOptions(options)
-      const settings = withExcel(defaults, defined(options))
+      const settings = settle(defaults, options)
+      checkSettings(settings)
       const { encoded, filename, header = true } = settings
       setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`, filename)
-      return encoded
-        ? { encoder: new EncodedRows(header), settings: { ...settings, batches: false } }
-        : { encoder: new CsvEncoder(settings), settings }
+      return { encoder: encoded ? new EncodedRows(header) : new CsvEncoder(settings), settings }
     })
   } as FastifyReply['csv'])
 
@@ -109,8 +108,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       checkStreamTextOptions(options)
       // A chunk is sent when it is yielded, and is no row.
       const settings = {
-        ...defaults,
-        ...defined(options),
+        ...settle(defaults, options),
         chunkSize: 0,
         batches: false,
         compress: false,
@@ -176,6 +174,7 @@ export type {
   ColumnKey,
   ContentCoding,
   CsvOptions,
+  EncodedOptions,
   PluginOptions,
   SourceContext,
   SourceInput,

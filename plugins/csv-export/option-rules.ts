@@ -1,10 +1,12 @@
-import { closest } from 'fastest-levenshtein'
+import type { RegisterOptions } from 'fastify'
 import { contentCodings } from './content-coding.ts'
 import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from './errors.ts'
+import { nearestName } from './nearest-name.ts'
 import {
   type CsvOptions,
   type Dialect,
   defined,
+  type EncodedOptions,
   type PluginOptions,
   pluginDefaults,
   type StreamOptions,
@@ -59,9 +61,9 @@ const streamRules: Record<keyof StreamOptions, Rule> = {
 
 const dialectRules: Record<keyof Dialect, Rule> = {
   columns: {
-    accepts: (value) => Array.isArray(value) && value.every(isColumn),
+    accepts: (value) => Array.isArray(value) && value.length > 0 && value.every(isColumn),
     expected:
-      "an array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
+      "a non-empty array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
   },
   header: boolean,
   headerAsComment: {
@@ -126,8 +128,15 @@ const csvRules: Record<keyof CsvOptions, Rule> = {
   ...dialectRules
 }
 
-const pluginRules: Record<keyof PluginOptions, Rule> = {
+const notAtRegistration: Rule = {
+  accepts: () => false,
+  expected: 'given to reply.csv(), not at registration'
+}
+
+const pluginRules: Record<keyof PluginOptions | 'batches' | 'encoded', Rule> = {
   ...csvRules,
+  batches: notAtRegistration,
+  encoded: notAtRegistration,
   receipts: {
     accepts: (value) =>
       isPlainObject(value) && ['put', 'get'].every((name) => typeof value[name] === 'function'),
@@ -138,6 +147,15 @@ const pluginRules: Record<keyof PluginOptions, Rule> = {
   concurrencyKey: func,
   maxConcurrentPerKey: count,
   closeGrace: milliseconds
+}
+
+const anything: Rule = { accepts: () => true, expected: '' }
+
+/** Fastify's own, which it checks itself, and which @fastify/autoload gives to every plugin. */
+const registerRules: Record<keyof RegisterOptions, Rule> = {
+  prefix: anything,
+  logLevel: anything,
+  logSerializers: anything
 }
 
 const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
@@ -155,28 +173,34 @@ const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
 }
 
 export const dialectOptionNames = Object.keys(dialectRules)
-/** Those of ours that make or change the text of rows. */
-const textOptionNames = ['batches', 'encoder', 'endMark', 'excel', 'formulas']
 export const streamOptionNames = Object.keys(streamRules)
 export const csvOptionNames = Object.keys(csvRules)
+const encodedOptionNames = Object.keys({
+  ...streamRules,
+  filename: true,
+  chunkSize: true,
+  compress: true,
+  maxRows: true,
+  header: true,
+  encoded: true,
+  formulas: true
+} satisfies Record<keyof EncodedOptions, unknown>)
 export const streamTextOptionNames = Object.keys(streamTextRules)
 export const pluginOptionNames = Object.keys(pluginRules)
 
 /** Throws CSV_EXPORT_UNKNOWN_OPTION or CSV_EXPORT_INVALID_OPTION for the first option that is wrong. */
 export function checkCsvOptions(options: unknown): asserts options is CsvOptions {
   check(options, csvRules)
-  const { encoded, ...others } = options as CsvOptions
-  if (!encoded) return
-  const changesText = (name: string) =>
-    name !== 'header' && (dialectOptionNames.includes(name) || textOptionNames.includes(name))
-  const [name, value] = Object.entries(defined(others)).find(([name]) => changesText(name)) ?? []
+  const given = defined(options as CsvOptions)
+  if (!given.encoded) return
+  const [name, value] = Object.entries(given).find(([name]) => !encodedOptionNames.includes(name)) ?? []
   if (name === undefined) return
   throw new CSV_EXPORT_INVALID_OPTION(name, 'left out with "encoded: true"', describe(value))
 }
 
 /** As `checkCsvOptions`, for the options of the plugin. */
 export function checkPluginOptions(options: unknown): asserts options is PluginOptions {
-  check(options, pluginRules)
+  check(options, { ...pluginRules, ...registerRules })
   const { maxConcurrentPerKey, concurrencyKey } = options as PluginOptions
   if (!maxConcurrentPerKey || concurrencyKey !== undefined) return
   throw new CSV_EXPORT_INVALID_OPTION('concurrencyKey', 'given with "maxConcurrentPerKey"', 'undefined')
@@ -208,7 +232,10 @@ function check(options: unknown, rules: Record<string, Rule>): void {
   if (!isPlainObject(options)) throw new CSV_EXPORT_INVALID_OPTION('options', 'an object', describe(options))
   for (const [name, value] of Object.entries(options)) {
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
-    if (rule === undefined) throw new CSV_EXPORT_UNKNOWN_OPTION(name, closest(name, Object.keys(rules)))
+    if (rule === undefined) {
+      const nearest = nearestName(name, Object.keys(rules))
+      throw new CSV_EXPORT_UNKNOWN_OPTION(name, nearest === undefined ? '' : `: did you mean "${nearest}"?`)
+    }
     if (value === undefined || rule.accepts(value)) continue
     throw new CSV_EXPORT_INVALID_OPTION(name, rule.expected, describe(value))
   }

@@ -61,9 +61,9 @@ export interface ReceiptStore {
 
 export interface MemoryReceiptsOptions {
   /** Most receipts kept: the oldest goes first. @default 10000 */
-  max?: number
+  max?: number | undefined
   /** How long one is kept, in milliseconds. @default 86400000 (a day) */
-  maxAge?: number
+  maxAge?: number | undefined
 }
 
 /**

@@ -1,4 +1,5 @@
-import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS } from './errors.ts'
+import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from './errors.ts'
+import { isUsed } from './used-streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -42,6 +43,9 @@ export class Source<T> {
     this.#input = input as SourceInput<T>
     this.#onReleaseError = onReleaseError
     guard(input)
+    if (typeof input === 'function' || !isUsed(input)) return
+    this.release()
+    throw new CSV_EXPORT_SOURCE_USED(name)
   }
 
   /**
@@ -52,13 +56,12 @@ export class Source<T> {
     this.#inBatches = inBatches
     const input = this.#input as SourceInput<T>
     const items = typeof input === 'function' ? await input({ signal }) : input
-    if (!isItems(items)) {
-      throw new CSV_EXPORT_INVALID_ROWS('what the rows function returns', describe(items))
-    }
+    if (!isItems(items)) throw new CSV_EXPORT_INVALID_ROWS(returned, describe(items))
     guard(items)
     this.#input = items
     // The client may have left while the function was still opening its items.
     if (this.#released) this.#letGo()
+    else if (isUsed(items)) throw new CSV_EXPORT_SOURCE_USED(returned)
     else this.#iterator = iterate(items)
   }
 
@@ -111,6 +114,9 @@ export class Source<T> {
     }
   }
 }
+
+/** What a message calls it. */
+const returned = 'what the rows function returns'
 
 interface Releasable {
   return?(): unknown

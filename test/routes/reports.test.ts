@@ -100,6 +100,45 @@ for (const [name, values] of Object.entries(wrong)) {
   })
 }
 
+t.test('what is no UTF-8 in percent-encoding is a 400 that names the parameter', async (t) => {
+  const ask = async (path: string) => {
+    const { body } = await curl('-w', '\\n%{http_code}', '--request-target', path, url)
+    const [reply, status] = body.split(/\n(?=\d+$)/) as [string, string]
+    return { status, message: status === '400' ? JSON.parse(reply).message : reply }
+  }
+  for (const value of ['%E8', '%', '%zz', 'x%2', 'x%', '%C3', '%ED%A0%80', '%C0%80', 'a%20%E8+b', '%E8=1']) {
+    t.match(
+      await ask(`/reports/cargoes.csv?limit=1&origin=${value}`),
+      {
+        status: '400',
+        message: `querystring: parameter "origin" must be UTF-8 in percent-encoding, got "${value}"`
+      },
+      value
+    )
+  }
+  const paths = [
+    '/reports/cargoes.csv#origin=%E8',
+    '/reports/cargoes.csv?commodity=Tea&commodity=%E8',
+    '/reports/all-cargoes.csv?%E8',
+    '/reports/all-cargoes.csv?%E8=1',
+    '/streamed?sleep=%E8',
+    '/commands?x=%E8',
+    '/commands/date/output?x=%E8',
+    '/download_csv?rows=%E8',
+    '/download_csv_streaming?rows=%E8',
+    '/exports/00000000-0000-4000-8000-000000000000?x=%E8'
+  ]
+  for (const path of paths) {
+    t.match(await ask(path), { status: '400', message: /parameter ".+" must be UTF-8 in/ }, path)
+  }
+  t.match(await ask('/commands/%E8/output'), { status: '400', message: /%E8/ })
+  t.match(await ask('/reports/cargoes.csv?origin=S%C3%A3o+P&limit=1'), { status: '200', message: /,"?São P/ })
+  t.match(await ask('/reports/cargoes.csv?origin=S%c3%a3o%20P&limit=1'), {
+    status: '200',
+    message: /,"?São P/
+  })
+})
+
 t.test('200 downloads aborted at random moments leave no busy connection and no open cursor', async (t) => {
   const abortOne = async (_: unknown, index: number): Promise<void> => {
     const report = index % 2 === 0 ? 'cargoes' : 'all-cargoes'

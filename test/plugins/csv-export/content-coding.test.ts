@@ -62,6 +62,27 @@ t.test('the coding is negotiated', async (t) => {
     ['/', 'gzip;q=1, br;q=0.5, zstd;q=0', 'gzip'],
     ['/', 'identity, gzip;q=0.5', undefined],
     ['/', 'deflate', undefined],
+    ['/', 'GZIP', 'gzip'],
+    ['/', 'Gzip;Q=0.5, BR;q=0.7', 'br'],
+    ['/', 'GZip, ZSTD;Q=0', 'gzip'],
+    ['/', 'x-gzip', 'gzip'],
+    ['/', 'X-GZip;q=0.5, br;q=0.1', 'gzip'],
+    ['/', 'x-gzip;q=0', undefined],
+    ['/', 'identity;q=0', undefined],
+    ['/', 'IDENTITY, gzip;q=0.5', undefined],
+    ['/', 'identity;q=0, gzip;q=0.1', 'gzip'],
+    ['/', 'identity;q=0.5, gzip;q=0.1', undefined],
+    ['/', 'gzip;q=0.001', 'gzip'],
+    ['/', 'gzip;q=0', undefined],
+    ['/', '*', 'zstd'],
+    ['/', '*;q=0', undefined],
+    ['/', '*;q=0, br', 'br'],
+    ['/', 'identity, *;q=0', undefined],
+    ['/', '', undefined],
+    ['/', ' ,, gzip ;\tq=1.000 ,', 'gzip'],
+    ['/', 'gzip;q=high', undefined],
+    ['/', 'gzip;q=0.1.2, br;q=7', undefined],
+    ['/', 'notgzip, gzip2', undefined],
     ['/', undefined, undefined],
     ['/gzip', 'gzip, zstd', 'gzip'],
     ['/off', 'gzip', undefined],
@@ -101,10 +122,78 @@ t.test('a coding that is refused is not used, even if any other is welcome', asy
   const { url } = await serve(t, (app) => {
     app.get('/', (_request, reply) => reply.csv(rows))
   })
-  for (const accepted of ['*, zstd;q=0', 'zstd; q=0.000, *']) {
+  for (const accepted of ['*, zstd;q=0', 'zstd; q=0.000, *', '*, ZSTD;q=0', 'zStd;Q=0, *']) {
     const { headers } = await read(url, { 'accept-encoding': accepted })
     t.equal(headers['content-encoding'], 'br', accepted)
   }
+})
+
+t.test('a small body is coded only for a client that takes no other', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+    app.get('/empty', (_request, reply) => reply.csv([]))
+  })
+  const cases = [
+    ['gzip', undefined],
+    ['gzip, *;q=0.5', undefined],
+    ['gzip, identity;q=0', 'gzip'],
+    ['br, *;q=0', 'br'],
+    ['*;q=0', undefined]
+  ] as const
+  for (const [accepted, coding] of cases) {
+    const { headers, body } = await read(url, { 'accept-encoding': accepted })
+    t.equal(headers['content-encoding'], coding, accepted)
+    t.equal(String(coding ? decoders[coding](body) : body), 'a\n1\n')
+  }
+  const { headers, body } = await read(`${url}/empty`, { 'accept-encoding': 'gzip, identity;q=0' })
+  t.equal(headers['content-encoding'], undefined)
+  t.equal(body.length, 0)
+})
+
+t.test('a part of a representation, or what must not be changed, is not coded', async (t) => {
+  const range = `bytes 0-${Buffer.byteLength(csv) - 1}/*`
+  const { url } = await serve(t, (app) => {
+    app.get('/206', (_request, reply) => reply.code(206).csv(rows))
+    app.get('/range', (_request, reply) => reply.header('content-range', range).csv(rows))
+    app.get('/raw', (_request, reply) => {
+      reply.raw.setHeader('Content-Range', range)
+      return reply.csv(rows)
+    })
+    app.get('/206/hook', { onSend: async (_request, reply) => void reply.code(206) }, (_request, reply) =>
+      reply.csv(rows)
+    )
+    app.get(
+      '/range/hook',
+      { onSend: async (_request, reply) => void reply.header('Content-Range', range) },
+      (_request, reply) => reply.csv(rows)
+    )
+    app.get(
+      '/raw/hook',
+      { onSend: async (_request, reply) => void reply.raw.setHeader('content-range', range) },
+      (_request, reply) => reply.csv(rows)
+    )
+    app.get(
+      '/no-transform/hook',
+      { onSend: async (_request, reply) => void reply.header('cache-control', 'No-Transform') },
+      (_request, reply) => reply.csv(rows)
+    )
+    app.get('/while-waiting', (_request, reply) =>
+      reply.csv(async function* () {
+        await new Promise(setImmediate)
+        reply.raw.statusCode = 206
+        yield* rows
+      })
+    )
+  })
+  for (const path of ['/206', '/range', '/raw', '/206/hook', '/range/hook', '/raw/hook', '/while-waiting']) {
+    const { statusCode, headers, body } = await read(url + path, { 'accept-encoding': 'gzip' })
+    t.ok(statusCode === 206 || headers['content-range'] === range, path)
+    t.equal(headers['content-encoding'], undefined, path)
+    t.equal(String(body), csv)
+  }
+  const { headers, body } = await read(`${url}/no-transform/hook`, { 'accept-encoding': 'gzip' })
+  t.equal(headers['content-encoding'], undefined)
+  t.equal(String(body), csv)
 })
 
 t.test('the digest of a trailer is that of the bytes on the wire', async (t) => {

@@ -98,7 +98,12 @@ const wrong: [unknown, string, RegExp][] = [
   [
     { columns: 'id' },
     'CSV_EXPORT_INVALID_OPTION',
-    /^option "columns" must be an array of names .* got "id"$/
+    /^option "columns" must be a non-empty array of names .* got "id"$/
+  ],
+  [
+    { columns: [] },
+    'CSV_EXPORT_INVALID_OPTION',
+    /^option "columns" must be a non-empty array of names .* got an array$/
   ],
   [{ columns: [5] }, 'CSV_EXPORT_INVALID_OPTION', /"columns" .* got an array$/],
   [{ columns: [{ name: 'id' }] }, 'CSV_EXPORT_INVALID_OPTION', /"columns"/],

@@ -1,0 +1,35 @@
+import { isErrored, Readable } from 'node:stream'
+
+interface NodeStream extends NodeJS.ReadableStream {
+  readableFlowing?: boolean | null
+  readableEnded?: boolean
+  readableDidRead?: boolean
+  errored?: Error | null
+  _readableState?: { endEmitted?: boolean; destroyed?: boolean }
+}
+
+/**
+ * Whether items are a stream, of Node or of the web, of which some may be missing: they have been read, or somebody else
+ * reads them. One that is merely paused has them all, as has one that ended without any; one that has failed gives its
+ * own error.
+ */
+export function isUsed(items: object): boolean {
+  if (isWebStream(items)) return items.locked || (!isErrored(items) && Readable.isDisturbed(items))
+  if (!isNodeStream(items) || items.errored) return false
+  if (Readable.isDisturbed(items) || (items.readableFlowing === true && !items.readableEnded)) return true
+  // Whoever waits for rows will take them.
+  return items.listenerCount('readable') > 0 || isUsedOldStream(items)
+}
+
+/** readable-stream before version 4 cannot say whether a stream was read; of one that was destroyed it says the end. */
+function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream): boolean {
+  return readableDidRead === undefined && (state?.endEmitted === true || state?.destroyed === true)
+}
+
+function isWebStream(items: object): items is ReadableStream {
+  return 'getReader' in items && typeof items.getReader === 'function'
+}
+
+function isNodeStream(items: object): items is NodeStream {
+  return 'on' in items && 'listenerCount' in items && 'readableFlowing' in items
+}
