@@ -6,6 +6,7 @@ import { CsvEncoder } from '../../../plugins/csv-export/encoder.ts'
 import type { CsvOptions } from '../../../plugins/csv-export/options.ts'
 import { dateText, numberText } from '../../../plugins/csv-export/plain-values.ts'
 import { RecordStringifier } from '../../../plugins/csv-export/record-stringifier.ts'
+import { checkSeparators } from '../../../plugins/csv-export/separators.ts'
 
 class German extends Date {
   override toISOString(): string {
@@ -144,11 +145,14 @@ const plainOptions: fc.Arbitrary<CsvOptions> = fc
   })
   .map((options) => ({ ...options, escape: options.quote }))
 /** What no reader could tell apart is refused before there is an encoder. */
-const settings = fc
-  .oneof(options, plainOptions)
-  .filter(
-    ({ delimiter, quote, escape: escapeCharacter }) => ![quote, escapeCharacter].includes(delimiter as string)
-  )
+const settings = fc.oneof(options, plainOptions).filter((options) => {
+  try {
+    checkSeparators(options)
+    return true
+  } catch {
+    return false
+  }
+})
 
 /** The text up to the first error, the error's message and the number of escaped cells. */
 function encode(rows: readonly unknown[], settings: CsvOptions): unknown[] {
