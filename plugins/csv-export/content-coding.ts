@@ -2,6 +2,7 @@ import type { Transform } from 'node:stream'
 import { constants, createBrotliCompress, createGzip, createZstdCompress } from 'node:zlib'
 import { negotiate } from '@fastify/accept-negotiator'
 import type { FastifyReply } from 'fastify'
+import { headHasGone } from './connection.ts'
 
 /** A content coding, by its name in Accept-Encoding. */
 export type ContentCoding = 'zstd' | 'br' | 'gzip'
@@ -91,7 +92,7 @@ export class ReplyCoding {
    */
   open(size: number): Coder | undefined {
     const isTaken = this.#reply.getHeader('content-encoding') === this.#header
-    if (size < smallestCoded || !isTaken || this.#reply.raw.headersSent) return undefined
+    if (size < smallestCoded || !isTaken || headHasGone(this.#reply.raw)) return undefined
     this.#header.push(this.#coding)
     return createCoder(this.#coding)
   }

@@ -1,5 +1,6 @@
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { logSafely } from './guard.ts'
 import type { ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
 
 /** What `fastify-csv-export:start` and `fastify-csv-export:progress` tell. */
@@ -48,13 +49,14 @@ export async function deliver(
 ): Promise<void> {
   const { log, request } = reply
   const level = levels[receipt.status]
-  log[level]({ err: level === 'error' ? error : undefined, export: receipt }, `export ${receipt.status}`)
+  const err = level === 'error' ? error : undefined
+  logSafely(log, level, { err, export: receipt }, `export ${receipt.status}`)
   if (endChannel.hasSubscribers) endChannel.publish(receipt)
   const attempt = async (what: string, tell: () => unknown): Promise<void> => {
     try {
       await tell()
     } catch (err) {
-      log.error({ err, export: receipt }, `${what} failed`)
+      logSafely(log, 'error', { err, export: receipt }, `${what} failed`)
     }
   }
   await Promise.all([

@@ -1,6 +1,7 @@
 import type { Cast, CastReturnObject } from 'csv-stringify'
 import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_CHUNK, CSV_EXPORT_INVALID_ROW } from './errors.ts'
 import { FormulaGuard } from './formulas.ts'
+import { textOf } from './guard.ts'
 import { type CsvOptions, defined } from './options.ts'
 import { PlainRows } from './plain-rows.ts'
 import { RowStringifier } from './row-stringifier.ts'
@@ -187,7 +188,7 @@ function isOwn(error: unknown): boolean {
 }
 
 function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return textOf(error)
 }
 
 /** Text chunks as they are. */

@@ -6,6 +6,7 @@ import { EncodedRows } from './encoded-rows.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
+import { logSafely } from './guard.ts'
 import { prepareErrorReply, setStreamHeaders } from './headers.ts'
 import {
   checkCsvOptions,
@@ -131,7 +132,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     }
   ): R {
     const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (error) =>
-      reply.log.warn({ err: error }, 'the clean-up of a source failed')
+      logSafely(reply.log, 'warn', { err: error }, 'the clean-up of a source failed')
     )
     try {
       const previous = bodies.get(reply)
