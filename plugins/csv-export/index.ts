@@ -6,7 +6,7 @@ import { EncodedRows } from './encoded-rows.ts'
 import { ChunkEncoder, CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { withExcel } from './excel.ts'
-import { logSafely } from './guard.ts'
+import { logSafely, toError } from './guard.ts'
 import { prepareErrorReply, setStreamHeaders } from './headers.ts'
 import {
   checkCsvOptions,
@@ -157,7 +157,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       return reply.send(body) as R
     } catch (error) {
       source.release()
-      throw error
+      throw toError(error)
     }
   }
 }

@@ -1,10 +1,11 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
+import { get as httpGet, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
+import { finished } from 'node:stream/promises'
 import { gunzipSync } from 'node:zlib'
 import type { Test } from 'tap'
 import type { Receipt } from '../../plugins/csv-export/index.ts'
-import { type CurlResult, curl } from '../helper.ts'
 
 /** A server in a process of its own, started anew if an attack has ended it. */
 export class Victim extends EventEmitter {
@@ -28,11 +29,12 @@ export class Victim extends EventEmitter {
     return victim
   }
 
-  /** An address for one attack, and the headers (of curl) by which its receipts are known. */
-  async prepare(path: string): Promise<{ id: string; url: string; args: string[] }> {
+  /** An address for one attack, and the header by which its receipts are known, for curl too. */
+  async prepare(path: string): Promise<Prepared> {
     if (!this.#isAlive()) await this.#start()
     const id = `attack-${++this.#attacks}`
-    return { id, url: this.#url + path, args: ['--header', `x-export: ${id}`] }
+    const headers = { 'x-export': id }
+    return { id, url: this.#url + path, headers, args: ['--header', `x-export: ${id}`] }
   }
 
   /**
@@ -45,14 +47,14 @@ export class Victim extends EventEmitter {
       t.fail('the process has ended', { stderr: this.#stderr.slice(0, 2_000) })
       return
     }
-    t.match(next, { code: 0, body: /^id\n1\n200$/ }, 'the next export is served')
+    t.match(next, { status: 200, body: 'id\n1\n', isWhole: true }, 'the next export is served')
     // Sent through the same channel: those of the attack are here.
     const receipts = this.#receipts.filter((receipt) => receipt.id === id)
     t.match(receipts, expected === undefined ? [] : [expected], 'the receipts')
     t.equal(receipts.length, expected === undefined ? 0 : 1, 'no more of them')
   }
 
-  async #next(): Promise<CurlResult> {
+  async #next(): Promise<Reply> {
     const id = `next-${this.#attacks}`
     const told = new Promise<void>((resolve) => {
       const look = () => {
@@ -66,14 +68,8 @@ export class Victim extends EventEmitter {
     // A client that sees the end of its reply may be ahead of the server.
     const deadline = performance.now() + 2_000
     for (;;) {
-      const next = await curl(
-        '--write-out',
-        '%{http_code}',
-        '--header',
-        `x-export: ${id}`,
-        `${this.#url}/next`
-      )
-      const isServed = next.body.endsWith('200')
+      const next = await get(`${this.#url}/next`, { 'x-export': id }).catch((error) => error)
+      const isServed = next.status === 200
       if (isServed) await told
       if (isServed || !this.#isAlive() || performance.now() > deadline) return next
     }
@@ -105,6 +101,34 @@ export class Victim extends EventEmitter {
     })
     this.#url = `http://127.0.0.1:${await port}`
   }
+}
+
+interface Prepared {
+  id: string
+  url: string
+  headers: Record<string, string>
+  args: string[]
+}
+
+export interface Reply {
+  status: number | undefined
+  body: string
+  /** Whether its end was seen. */
+  isWhole: boolean
+}
+
+/** A request over a connection of its own. Rejects if there is no reply. */
+export async function get(url: string, headers: Record<string, string>): Promise<Reply> {
+  const request = httpGet(url, { headers, agent: false })
+  // A reset comes to it too, after the response has.
+  request.on('error', () => {})
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  let body = ''
+  response.setEncoding('utf8').on('data', (text) => {
+    body += text
+  })
+  await finished(response).catch(() => {})
+  return { status: response.statusCode, body, isWhole: response.complete }
 }
 
 export interface Exchange {
