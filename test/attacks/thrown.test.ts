@@ -54,10 +54,12 @@ t.test('a source throws', async (t) => {
 })
 
 t.test('a cast throws', async (t) => {
-  for (const value of Object.keys(values)) {
-    t.test(value, (t) =>
-      attackSource(t, { path: '/cast', place: '', value, errorCode: 'CSV_EXPORT_INVALID_ROW' })
-    )
+  for (const place of ['before the first row', 'after a row']) {
+    for (const value of Object.keys(values)) {
+      t.test(`${place}: ${value}`, (t) =>
+        attackSource(t, { path: '/cast', place, value, errorCode: 'CSV_EXPORT_INVALID_ROW' })
+      )
+    }
   }
 })
 

@@ -237,15 +237,24 @@ export default function (app: FastifyInstance): void {
   app.get<{ Querystring: Query }>('/release', ({ query: { place, value } }, reply) =>
     reply.csv(releases[place]?.(values[value]?.()) ?? [], { maxRows: 10 })
   )
-  app.get<{ Querystring: Query }>('/cast', ({ query: { value } }, reply) =>
-    reply.csv([row], {
-      cast: {
-        string(text, { header }) {
-          if (!header) throw values[value]?.()
-          return text
+  app.get<{ Querystring: Query }>('/cast', ({ query: { place, value } }, reply) =>
+    reply.csv(
+      async function* () {
+        if (place === 'after a row') {
+          yield row
+          await pause()
+        }
+        yield { id: 'bad' }
+      },
+      {
+        cast: {
+          string(text) {
+            if (text === 'bad') throw values[value]?.()
+            return text
+          }
         }
       }
-    })
+    )
   )
   app.get('/user', ({ headers }, reply) => reply.csv([row], { report: String(headers['x-throw']) }))
 }
