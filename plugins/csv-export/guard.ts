@@ -88,7 +88,7 @@ function copyOf(error: Error): Error {
       value,
       writable: true,
       configurable: true,
-      enumerable: key === 'code'
+      enumerable: key !== 'name' && key !== 'stack'
     })
   }
   return copy
