@@ -1,3 +1,4 @@
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { PassThrough, type Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -10,6 +11,20 @@ import { nginxIsInstalled, startNginx } from './nginx.ts'
 async function serveBehindNginx(t: Test, routes: (app: FastifyInstance) => unknown): Promise<string> {
   const { url } = await serve(t, routes)
   return startNginx(t, url)
+}
+
+/** An instance in a process of its own, which `GET /exit` ends before it answers. */
+async function startMortal(t: Test, port = '0'): Promise<{ url: string; child: ChildProcess }> {
+  const source = `
+    const server = require('node:http').createServer((request, response) => {
+      if (request.url === '/exit') process.exit(1)
+      response.end('alive')
+    })
+    server.listen(${port}, '127.0.0.1', () => console.log(server.address().port))
+  `
+  const child = spawn(process.execPath, ['--eval', source], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill())
+  return { url: `http://127.0.0.1:${(await printed(child.stdout, /\n/)).trim()}`, child }
 }
 
 /** A body parser that leaves the body a stream. */
@@ -113,6 +128,27 @@ t.test('behind nginx', { skip, timeout: 40_000 }, async (t) => {
     await printed(client.stdout, /first/)
     client.kill()
     t.match(await stopped.opened, { code: 'CSV_EXPORT_CLIENT_GONE' })
+  })
+
+  t.test('a GET that ends its instance ends at most one other, and the rest serve on', async (t) => {
+    const instances = await Promise.all(Array.from({ length: 4 }, () => startMortal(t)))
+    const proxied = await startNginx(t, ...instances.map(({ url }) => url))
+    const { body } = await curl('--write-out', '%{http_code}', `${proxied}/exit`)
+    t.match(body, /502$/)
+    for (let count = 0; count < 12; count++) {
+      t.equal((await curl('--write-out', ' %{http_code}', proxied)).body, 'alive 200')
+    }
+    t.equal(instances.filter(({ child }) => child.exitCode === null).length, 2)
+  })
+
+  t.test('once all instances have died and one is back, it is asked at once', async (t) => {
+    const first = await startMortal(t)
+    const second = await startMortal(t)
+    const proxied = await startNginx(t, first.url, second.url)
+    await curl(`${proxied}/exit`)
+    t.match(await curl('--write-out', '%{http_code}', proxied), { body: /502$/ })
+    await startMortal(t, new URL(first.url).port)
+    t.equal((await curl('--write-out', ' %{http_code}', proxied)).body, 'alive 200')
   })
 
   t.test('an upload is answered while it is still going on', async (t) => {

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 
 const configuration = new URL('../docker/nginx.conf', import.meta.url)
+const upstreams = new URL('../docker/upstream.conf', import.meta.url)
 
 export function nginxIsInstalled(): boolean {
   try {
@@ -52,19 +53,24 @@ export interface Nginx {
 }
 
 /** nginx with the compose file's configuration, in front of the app; only addresses and the log's place differ. */
-export async function startNginx(t: Test, appUrl: string): Promise<string> {
-  const nginx = await configureNginx(t, appUrl)
+export async function startNginx(t: Test, ...appUrls: string[]): Promise<string> {
+  const nginx = await configureNginx(t, ...appUrls)
   await nginx.start()
   return nginx.url
 }
 
 /** The same, to be started again at the same address after it has been killed. */
-export async function configureNginx(t: Test, appUrl: string): Promise<Nginx> {
+export async function configureNginx(t: Test, ...appUrls: string[]): Promise<Nginx> {
   const [port] = (await freePorts(1)) as [number]
   const server = readFileSync(configuration, 'utf8')
     .replace('listen 80;', `listen 127.0.0.1:${port};`)
     .replace('access_log /dev/stdout export;', 'access_log off;')
-  const upstream = `upstream app { server ${new URL(appUrl).host}; keepalive 32; }`
+  const upstream = readFileSync(upstreams, 'utf8')
+    .replace(/^ *resolver .*$/m, '')
+    // Older versions of nginx take no name that is to be resolved.
+    .replace(/^ *server app:3000 resolve(.*);$/m, (_line, parameters) =>
+      appUrls.map((url) => `server ${new URL(url).host}${parameters};`).join('\n')
+    )
   let running: RunningNginx | undefined
   t.teardown(() => running?.end('SIGTERM'))
   return {

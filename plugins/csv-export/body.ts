@@ -2,17 +2,19 @@ import { createHash, type Hash } from 'node:crypto'
 import type { Http2Stream } from 'node:http2'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { breakConnection } from './connection.ts'
+import { breakConnection, headHasGone } from './connection.ts'
 import type { ReplyCoding } from './content-coding.ts'
 import { deliver, type ExportProgress, publishProgress, publishStart, type Recipients } from './delivery.ts'
 import type { Encoder } from './encoder.ts'
-import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
+import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from './errors.ts'
+import { guarded, toError } from './guard.ts'
 import {
   addTrailers,
   dropTrailers,
   exportIdHeader,
   prepareErrorReply,
-  separateTrailerNames
+  separateTrailerNames,
+  takesTrailers
 } from './headers.ts'
 import { Outlet } from './outlet.ts'
 import { Pump, type PumpOptions } from './pump.ts'
@@ -82,16 +84,16 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (options.digest || trailersAdded) this.#hash = createHash('sha256')
     this.on('error', () => {})
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
-    raw.on('close', this.#onReplyEnd).on('finish', this.#onFinish)
+    raw.on('close', this.#onClose).on('finish', this.#onFinish)
     if (this.#http2Stream === undefined) raw.socket?.prependListener('end', this.#onHalfClose)
     if (reply.request.routeOptions.handlerTimeout) {
       reply.request.signal.addEventListener('abort', this.#onHandlerTimeout)
     }
-    if (this.#clientGone()) this.#onReplyEnd()
+    if (this.#clientGone()) this.#onReplyEnd(false)
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
-    const { request, raw } = this.#reply
+    const { raw } = this.#reply
     if (this.#ended || !this.#bodyWanted()) {
       this.#end()
       dropTrailers(raw)
@@ -99,11 +101,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
       if (end && this.errored === null) destination.end()
       return destination
     }
-    // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
-    if (request.raw.httpVersion === '1.0' && !this.#http2Stream) {
+    if (takesTrailers(this.#reply)) separateTrailerNames(raw)
+    else {
+      // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
       ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
+      dropTrailers(raw)
     }
-    separateTrailerNames(raw)
     this.#destination = destination
     // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
     if (destination !== (raw as unknown)) finished(destination, { readable: false }, this.#onDestinationEnd)
@@ -117,14 +120,19 @@ export class StreamedBody<T> extends Readable implements Breakable {
       onWrite: () => publishProgress(this.#progress)
     })
     publishStart(this.#progress)
-    this.#pump.run(this.#abort.signal, this.fail).then(() => {
-      if (this.#ended) return
-      this.#allWritten = true
-      // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
-      this.#finish()
-      if (end) destination.end()
-    }, this.fail)
+    const onWritten = () => this.#onAllWritten(destination, end)
+    this.#pump.run(this.#abort.signal, this.fail).then(onWritten).catch(this.fail)
     return destination
+  }
+
+  #onAllWritten(destination: NodeJS.WritableStream, end: boolean): void {
+    if (this.#ended) return
+    // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
+    if (!end) this.#sendHead()
+    this.#allWritten = true
+    // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
+    this.#finish()
+    if (end) destination.end()
   }
 
   /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
@@ -145,48 +153,53 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   readonly fail = (reason: unknown): void => {
     if (this.#ended) return
-    const error =
-      reason instanceof Error ? reason : new CSV_EXPORT_SOURCE_FAILED(String(reason), { cause: reason })
+    const error = toError(reason)
     const { raw } = this.#reply
-    if (raw.headersSent) {
-      this.#end(error)
+    this.#end(error)
+    if (headHasGone(raw)) {
       breakConnection(raw)
       return
     }
-    this.#end(error)
     // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
     if (this.#destination !== raw) (this.#destination as Writable | undefined)?.destroy(error)
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
     this.destroy(error)
   }
 
+  /** For all that Node calls. */
+  #guarded(callback: () => void): () => void {
+    return guarded(callback, this.fail)
+  }
+
   /** Ahead of Fastify, which then closes the connection in a way that HTTP/1.0 takes for the end, or replies itself. */
-  readonly #onHandlerTimeout = (): void => {
+  readonly #onHandlerTimeout = this.#guarded(() => {
     const { reason } = this.#reply.request.signal
     if (reason?.code !== 'FST_ERR_HANDLER_TIMEOUT') return
-    if (this.#reply.raw.headersSent) {
+    if (headHasGone(this.#reply.raw)) {
       this.fail(reason)
     } else {
       prepareErrorReply(this.#reply, reason)
       this.#end(reason)
     }
-  }
+  })
 
   /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
-  readonly #onHalfClose = (): void => {
+  readonly #onHalfClose = this.#guarded(() => {
     if (this.#allWritten) return
     this.#end(new CSV_EXPORT_CLIENT_GONE())
     breakConnection(this.#reply.raw)
-  }
+  })
 
   readonly #onDestinationEnd = (error?: Error | null): void => {
     if (error) this.fail(error)
   }
 
   /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */
-  readonly #onFinish = (): void => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true)
+  readonly #onFinish = this.#guarded(() => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true))
 
-  readonly #onReplyEnd = (allSent = false): void => {
+  readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
+
+  #onReplyEnd(allSent: boolean): void {
     const { raw } = this.#reply
     if (!raw.writableEnded) this.#end(new CSV_EXPORT_CLIENT_GONE())
     else if (!this.#allWritten) this.#end(new CSV_EXPORT_BODY_DESTROYED())
@@ -200,7 +213,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#ended = true
     const { raw, request } = this.#reply
     raw.socket?.off('end', this.#onHalfClose)
-    raw.off('close', this.#onReplyEnd).off('finish', this.#onFinish)
+    raw.off('close', this.#onClose).off('finish', this.#onFinish)
     if (request.routeOptions.handlerTimeout) {
       request.signal.removeEventListener('abort', this.#onHandlerTimeout)
     }
@@ -213,7 +226,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#finish()
     if (started || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
-      const error = raw.headersSent ? reason : undefined
+      const error = headHasGone(raw) ? reason : undefined
       this.#running.track(deliver(this.#receipt(reason), error, this.#reply, this.#options))
     }
     this.#running.remove(this)
@@ -227,7 +240,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #sendHead(): void {
     const { raw } = this.#reply
     // Not before Fastify has handed the headers over, for which a hook may still make it wait.
-    if (!raw.headersSent && raw.hasHeader(exportIdHeader)) raw.flushHeaders()
+    if (!headHasGone(raw) && raw.hasHeader(exportIdHeader)) raw.flushHeaders()
   }
 
   #receipt(reason: Error | undefined): Receipt {

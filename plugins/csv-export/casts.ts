@@ -2,6 +2,7 @@ import type { Cast, CastReturnObject, Options as StringifyOptions } from 'csv-st
 import type { FileColumn } from './cells.ts'
 import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_ROW } from './errors.ts'
 import type { FormulaGuard } from './formulas.ts'
+import { textOf } from './guard.ts'
 import { objectText } from './json.ts'
 import { type CsvOptions, defined } from './options.ts'
 import type { Quoting } from './quoting.ts'
@@ -63,7 +64,7 @@ export function makeCasts(
           ? (value as string)
           : cast(value, isGiven && key !== undefined ? { ...context, column: key } : context)
         const options = isObject(result) ? optionsOf(result, quoting.separators) : undefined
-        const text = textOf(result)
+        const text = cellText(result)
         if (!text) return options ?? result
         const safe = guard === undefined || isMark ? text : guard.guard(text)
         if (safe === undefined) throw new CSV_EXPORT_FORMULA(current.name, columnName(current, index))
@@ -78,8 +79,8 @@ export function makeCasts(
 }
 
 /** The text that a cast returned. csv-stringify itself writes nothing for some results that are none: `{ value: 0 }`. */
-function textOf(result: unknown): string | null | undefined {
-  const text = isObject(result) ? result.value : result
+function cellText(result: unknown): string | null | undefined {
+  const text = isObject(result) && 'value' in result ? result.value : result
   if (text === undefined || text === null || typeof text === 'string') return text
   throw new TypeError(
     `a cast returned ${describe(text)} instead of a string, { value: string }, null or undefined`
@@ -107,7 +108,7 @@ function separatorText(value: unknown): string {
 /** The error of a cell, with its place; errors that have one are left as they are. */
 export function inColumn(current: Readonly<CurrentRecord>, index: number, error: unknown): Error {
   if (isOwn(error)) return error
-  return invalidRow(current, `column ${columnName(current, index)}: ${messageOf(error)}`, error)
+  return invalidRow(current, `column ${columnName(current, index)}: ${textOf(error)}`, error)
 }
 
 export function invalidRow({ name }: Readonly<CurrentRecord>, reason: string, cause?: unknown): Error {
@@ -124,10 +125,6 @@ function columnName({ columns }: Readonly<CurrentRecord>, index: number): string
 
 export function isOwn(error: unknown): error is Error {
   return error instanceof CSV_EXPORT_INVALID_ROW || error instanceof CSV_EXPORT_FORMULA
-}
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 function isObject(value: unknown): value is { value?: unknown } {

@@ -1,6 +1,18 @@
-import type { ServerResponse } from 'node:http'
+import { OutgoingMessage, type ServerResponse } from 'node:http'
 import { constants, type Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
+
+const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, 'headersSent') as {
+  get(): boolean
+}
+
+/**
+ * Whether the status line and the headers have gone, whoever has sent them. Node's own answer: `raw.headersSent` may be
+ * another package's, as @fastify/express makes it.
+ */
+export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean {
+  return 'stream' in raw ? (raw.stream?.headersSent ?? true) : isHeadSent.call(raw)
+}
 
 /**
  * Ends a body that is not whole so that the client notices.
@@ -9,7 +21,7 @@ import type { Socket } from 'node:net'
  */
 export function breakConnection(raw: ServerResponse | Http2ServerResponse): void {
   if ('stream' in raw) {
-    raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+    raw.stream?.close(constants.NGHTTP2_INTERNAL_ERROR)
     return
   }
   // A pipelined reply has no socket before those ahead of it have been sent.

@@ -1,6 +1,7 @@
 import type { Transform } from 'node:stream'
 import { constants, createBrotliCompress, createGzip, createZstdCompress } from 'node:zlib'
 import type { FastifyReply } from 'fastify'
+import { headHasGone } from './connection.ts'
 
 /** A content coding, by its name in Accept-Encoding. */
 export type ContentCoding = 'zstd' | 'br' | 'gzip'
@@ -89,7 +90,7 @@ export class ReplyCoding {
    */
   open(size: number): Coder | undefined {
     const isTaken = this.#reply.getHeader('content-encoding') === this.#header
-    if (size < this.#smallest || !isTaken || this.#reply.raw.headersSent) return undefined
+    if (size < this.#smallest || !isTaken || headHasGone(this.#reply.raw)) return undefined
     // Set by a hook in the meantime.
     if (mustStay(this.#reply)) return undefined
     this.#header.push(this.#coding)

@@ -1,5 +1,6 @@
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
+import { logSafely } from './guard.ts'
 import type { ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
 
 /** What `fastify-csv-export:start` and `fastify-csv-export:progress` tell. */
@@ -48,14 +49,15 @@ export async function deliver(
 ): Promise<void> {
   const { log, request } = reply
   const level = levels[receipt.status]
-  log[level]({ err: level === 'error' ? error : undefined, export: receipt }, `export ${receipt.status}`)
+  const err = level === 'error' ? error : undefined
+  logSafely(log, level, { err, export: receipt }, `export ${receipt.status}`)
   warnOfColumns(log, receipt)
   if (endChannel.hasSubscribers) endChannel.publish(receipt)
   const attempt = async (what: string, tell: () => unknown): Promise<void> => {
     try {
       await tell()
     } catch (err) {
-      log.error({ err, export: receipt }, `${what} failed`)
+      logSafely(log, 'error', { err, export: receipt }, `${what} failed`)
     }
   }
   await Promise.all([
@@ -68,13 +70,17 @@ export async function deliver(
 function warnOfColumns(log: FastifyBaseLogger, receipt: Receipt): void {
   const { id, report, columnsWithoutValue, keysWithoutColumn } = receipt
   if (columnsWithoutValue !== null) {
-    log.warn(
+    logSafely(
+      log,
+      'warn',
       { export: { id, report, columnsWithoutValue } },
       'an export has columns that no row had a value for'
     )
   }
   if (keysWithoutColumn !== null) {
-    log.warn(
+    logSafely(
+      log,
+      'warn',
       { export: { id, report, keysWithoutColumn } },
       'an export has left out keys that its first row did not have'
     )

@@ -1,7 +1,8 @@
-import { type CurrentRecord, inColumn, invalidRow, isOwn, makeCasts, messageOf } from './casts.ts'
+import { type CurrentRecord, inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
 import { FileColumn, isOrdinary } from './cells.ts'
 import { ColumnUse, type NameList } from './column-use.ts'
 import { FormulaGuard } from './formulas.ts'
+import { textOf } from './guard.ts'
 import { kindOfNoRow } from './kinds.ts'
 import type { CsvOptions } from './options.ts'
 import { PlainRows } from './plain-rows.ts'
@@ -89,7 +90,7 @@ export class CsvEncoder implements Encoder<unknown> {
       this.count++
       return text
     } catch (error) {
-      throw isOwn(error) ? error : this.#invalid(messageOf(error), error)
+      throw isOwn(error) ? error : this.#invalid(textOf(error), error)
     }
   }
 
@@ -231,7 +232,7 @@ export class CsvEncoder implements Encoder<unknown> {
       current.isStart = false
       return line
     } catch (error) {
-      throw isOwn(error) ? error : invalidRow(current, messageOf(error), error)
+      throw isOwn(error) ? error : invalidRow(current, textOf(error), error)
     }
   }
 

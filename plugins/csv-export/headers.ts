@@ -1,5 +1,6 @@
 import { create as contentDisposition } from 'content-disposition'
 import type { FastifyReply } from 'fastify'
+import { headHasGone } from './connection.ts'
 
 /** Headers that describe a streamed body, each only where neither the route nor another plugin has set it. */
 export function setStreamHeaders(reply: FastifyReply, id: string, type: string, filename?: string): void {
@@ -36,27 +37,35 @@ export function addTrailers(
   values: () => Record<(typeof trailerNames)[number], string | undefined>
 ): boolean {
   const { te = '' } = reply.request.headers
-  if (reply.request.raw.httpVersion === '1.0' || !/(^|,)\s*trailers\s*(,|$)/i.test(String(te))) return false
+  if (!takesTrailers(reply) || !/(^|,)\s*trailers\s*(,|$)/i.test(String(te))) return false
   for (const name of trailerNames) {
     reply.trailer(name, (_reply, _payload, done) => {
       const value = values()[name]
-      if (value === undefined) done(new Error(`no ${name} for this body`))
+      // As text: Fastify logs it, and the serializer of a user for errors may throw.
+      if (value === undefined) done(`no ${name} for this body` as unknown as Error)
       else done(null, value)
     })
   }
   return true
 }
 
+/** HTTP/1 has trailers behind chunks alone, and Node makes no chunks for any version x.0 but HTTP/2's own. */
+export function takesTrailers({ raw, request }: FastifyReply): boolean {
+  const { httpVersionMajor, httpVersionMinor } = request.raw
+  return 'stream' in raw || (httpVersionMajor >= 1 && httpVersionMinor >= 1)
+}
+
 /** Fastify puts blanks between the names: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.2 wants commas. */
 export function separateTrailerNames(raw: FastifyReply['raw']): void {
   const names = raw.getHeader('trailer')
-  if (names !== undefined && !raw.headersSent)
+  if (names !== undefined && !headHasGone(raw)) {
     raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
+  }
 }
 
-/** A reply without a body has no place for them, and Node throws if it announces them with status 304. */
+/** A reply without a body, or without chunks, has no place for them, and Node throws if it announces them. */
 export function dropTrailers(raw: FastifyReply['raw']): void {
-  if (raw.headersSent) return
+  if (headHasGone(raw)) return
   raw.removeHeader('trailer')
   raw.removeHeader('transfer-encoding')
 }

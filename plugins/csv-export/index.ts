@@ -6,6 +6,7 @@ import { type ContentCoding, contentCodings, ReplyCoding } from './content-codin
 import { EncodedRows } from './encoded-rows.ts'
 import { CsvEncoder, type Encoder } from './encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
+import { logSafely, toError } from './guard.ts'
 import { prepareErrorReply, setStreamHeaders } from './headers.ts'
 import {
   checkCsvOptions,
@@ -130,7 +131,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     }
   ): R {
     const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (error) =>
-      reply.log.warn({ err: error }, 'the clean-up of a source failed')
+      logSafely(reply.log, 'warn', { err: error }, 'the clean-up of a source failed')
     )
     try {
       const previous = bodies.get(reply)
@@ -155,7 +156,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       return reply.send(body) as R
     } catch (error) {
       source.release()
-      throw error
+      throw toError(error)
     }
   }
 }

@@ -1,11 +1,12 @@
 import { createHash, type Hash } from 'node:crypto'
-import type { Writable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import type { Coder, ContentCoding, ReplyCoding } from './content-coding.ts'
+import { guarded } from './guard.ts'
 
 export interface OutletEvents {
   /** A chunk has been taken: what comes next is what has to wait. */
   onWritten(): void
-  onError(error: Error): void
+  onError(error: unknown): void
 }
 
 /** Where the pump's chunks go: into the destination, or into a coder in front of it, which the first chunk decides. */
@@ -80,13 +81,19 @@ export class Outlet {
     this.#coder = this.#coding?.open(size)
     if (this.#coder === undefined) return
     const { stream } = this.#coder
-    stream.on('error', (this.#events as OutletEvents).onError)
-    stream.on('data', (chunk: Buffer) => {
-      this.sentBytes += chunk.length
-      this.#hash?.update(chunk)
-      // One at a time: pipe() would fill the destination's buffer for a client that stalls.
-      stream.pause()
-      this.#destination.write(chunk, () => stream.resume())
-    })
+    const { onError } = this.#events as OutletEvents
+    stream.on('error', onError)
+    stream.on(
+      'data',
+      guarded((chunk: Buffer) => this.#pass(chunk, stream), onError)
+    )
+  }
+
+  #pass(chunk: Buffer, coded: Readable): void {
+    this.sentBytes += chunk.length
+    this.#hash?.update(chunk)
+    // One at a time: pipe() would fill the destination's buffer for a client that stalls.
+    coded.pause()
+    this.#destination.write(chunk, () => coded.resume())
   }
 }

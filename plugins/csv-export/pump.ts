@@ -8,6 +8,7 @@ import {
   CSV_EXPORT_MAX_ROWS,
   CSV_EXPORT_SOURCE_STALLED
 } from './errors.ts'
+import { guarded } from './guard.ts'
 import type { Outlet } from './outlet.ts'
 import { isPromiseLike, type Source } from './source.ts'
 import { ownTurn } from './turns.ts'
@@ -93,7 +94,10 @@ export class Pump<T> {
     this.#maxDuration = new Deadline(maxDuration, () =>
       this.#abandon(new CSV_EXPORT_MAX_DURATION(maxDuration))
     )
-    this.#silence = new Deadline(heartbeat?.every ?? 0, () => this.#sendHeartbeat())
+    this.#silence = new Deadline(
+      heartbeat?.every ?? 0,
+      this.#guarded(() => this.#sendHeartbeat())
+    )
   }
 
   get rows(): number {
@@ -108,10 +112,13 @@ export class Pump<T> {
   run(signal: AbortSignal, onLateFailure: (error: unknown) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#fail = reject
-      this.#outlet.listen({ onWritten: this.#onWritten, onError: (error) => this.#abandon(error) })
+      this.#outlet.listen({ onWritten: this.#onWritten, onError: this.#abandon })
       this.#maxDuration.start()
       this.#silence.start()
-      this.#commitTimer = setTimeout(() => this.#commit(), this.#options.commitAfter)
+      this.#commitTimer = setTimeout(
+        this.#guarded(() => this.#commit()),
+        this.#options.commitAfter
+      )
       this.#copy(signal).then(() => {
         this.#fail = onLateFailure
         resolve()
@@ -133,9 +140,14 @@ export class Pump<T> {
   }
 
   /** Stops at once: what came after a write that was left out would close up to what stood before it. */
-  #abandon(error: unknown): void {
+  readonly #abandon = (error: unknown): void => {
     this.stop()
     this.#fail(error)
+  }
+
+  /** For all that Node calls. What the source's promises call ends in the promise of `#copy()`. */
+  #guarded(callback: () => void): () => void {
+    return guarded(callback, this.#abandon)
   }
 
   async #copy(signal: AbortSignal): Promise<void> {
@@ -236,13 +248,15 @@ export class Pump<T> {
 
   /** At most one check is under way, so a source that gives each item at once pays nothing for it. */
   #checkForPause(): void {
-    this.#pauseCheck ??= setImmediate(() => {
-      this.#pauseCheck = undefined
-      if (!this.#waitingForItem) return
-      this.#sourceDeadline.start()
-      if (this.#unwritten === 0) this.#flushAll()
-    })
+    this.#pauseCheck ??= setImmediate(this.#onPauseCheck)
   }
+
+  readonly #onPauseCheck = this.#guarded(() => {
+    this.#pauseCheck = undefined
+    if (!this.#waitingForItem) return
+    this.#sourceDeadline.start()
+    if (this.#unwritten === 0) this.#flushAll()
+  })
 
   #written(): Promise<void> {
     return new Promise((resolve) => {
@@ -250,7 +264,7 @@ export class Pump<T> {
     })
   }
 
-  readonly #onWritten = (): void => {
+  readonly #onWritten = this.#guarded(() => {
     this.#unwritten--
     if (this.#stopped) return
     if (this.#unwritten > 0 || this.#sourceEnded) this.#stallDeadline.start()
@@ -259,7 +273,7 @@ export class Pump<T> {
     this.#wakeWriter?.()
     this.#wakeWriter = undefined
     if (this.#waitingForItem) this.#flushAll()
-  }
+  })
 
   #sendHeartbeat(): void {
     // A client that is not reading is not waiting for a sign of life.

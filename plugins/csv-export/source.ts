@@ -96,17 +96,17 @@ export class Source<T> {
   #letGo(): void {
     const input = this.#input as Releasable | (() => unknown)
     if (this.#iterator !== undefined) {
-      this.#attempt(this.#iterator, this.#iterator.return)
+      this.#attempt(this.#iterator as Releasable, (iterator) => iterator.return)
       // A stream's iterator answers `return()` only after its pending `next()`, which may be never.
-      this.#attempt(input, (input as Releasable).destroy)
+      this.#attempt(input as Releasable, (items) => items.destroy)
     } else if (typeof input !== 'function') {
-      this.#attempt(input, input.return ?? input.destroy ?? input.cancel)
+      this.#attempt(input, (items) => items.return ?? items.destroy ?? items.cancel)
     }
   }
 
-  #attempt(owner: object, release: (() => unknown) | undefined): void {
+  #attempt(owner: Releasable, choose: (owner: Releasable) => (() => unknown) | undefined): void {
     try {
-      const result = release?.call(owner)
+      const result = choose(owner)?.call(owner)
       // Not awaited: a generator that waits for something runs its `finally` only after that wait.
       if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
     } catch (error) {

@@ -131,3 +131,12 @@ t.test('one frozen object may be what every cast returns', async (t) => {
   const result = Object.freeze({ value: 'same', quoted: true })
   t.equal(encode([{ a: 1 }, { a: 2 }], { cast: { number: () => result } }), 'a\n"same"\n"same"\n')
 })
+
+t.test('a cast that returns a Promise, or an object without a value, is an error', async (t) => {
+  for (const result of [Promise.resolve('x'), {}, new Map()]) {
+    t.throws(() => encode([{ a: 'x' }], { header: false, cast: { string: () => result as never } }), {
+      code: 'CSV_EXPORT_INVALID_ROW',
+      message: /^row 1: column "a": a cast returned a .* instead of a string/
+    })
+  }
+})

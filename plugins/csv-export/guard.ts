@@ -1,0 +1,99 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { CSV_EXPORT_SOURCE_FAILED } from './errors.ts'
+
+/** Sources, casts, hooks and loggers are others' code and may throw anything, in places where nobody would catch it. */
+
+/** A callback for Node: what it throws goes to `fail`, where it ends one export instead of the process. */
+export function guarded<A extends unknown[]>(
+  callback: (...args: A) => void,
+  fail: (thrown: unknown) => void
+): (...args: A) => void {
+  return (...args) => {
+    try {
+      callback(...args)
+    } catch (thrown) {
+      fail(thrown)
+    }
+  }
+}
+
+/**
+ * What was thrown if it is an Error that Fastify and a logger can use, else an Error that says as much of it. Never throws.
+ * Of a frozen Error, say, it is a copy, as pino marks the errors it writes.
+ */
+export function toError(thrown: unknown): Error {
+  if (attempt(() => isUsable(thrown))) return thrown as Error
+  if (attempt(() => thrown instanceof Error)) return copyOf(thrown as Error)
+  // A logger would call a function.
+  const isCause = isObject(thrown) ? attempt(() => isReadable(thrown)) : typeof thrown !== 'function'
+  return isCause
+    ? new CSV_EXPORT_SOURCE_FAILED(textOf(thrown), { cause: thrown })
+    : new CSV_EXPORT_SOURCE_FAILED(textOf(thrown))
+}
+
+/** The text of what was thrown; an Error's is its message. Never throws. */
+export function textOf(thrown: unknown): string {
+  const text = attempt(() => (thrown instanceof Error ? thrown.message : undefined))
+  if (typeof text === 'string') return text
+  return attempt(() => String(thrown)) ?? 'a value that cannot be made text'
+}
+
+/** Logs, whatever the logger's serializers make of the error. Never throws. */
+export function logSafely(
+  log: FastifyBaseLogger,
+  level: 'info' | 'warn' | 'error',
+  { err, ...fields }: { err?: unknown; [field: string]: unknown },
+  message: string
+): void {
+  const logged = attempt(() => {
+    log[level]({ err, ...fields }, message)
+    return true
+  })
+  if (!logged) attempt(() => log[level]({ ...fields, errorMessage: textOf(err) }, message))
+}
+
+function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch {
+    return undefined
+  }
+}
+
+function isUsable(thrown: unknown): boolean {
+  return thrown instanceof Error && Object.isExtensible(thrown) && isReadable(thrown)
+}
+
+/** Reads what Fastify and pino read of an error. Throws what they would get. */
+function isReadable(error: object): boolean {
+  const read = error as Record<string, unknown>
+  for (const key of ['status', 'statusCode', 'headers', ...Object.keys(error)]) read[key]
+  String(read.code)
+  String(read.name)
+  const seen = new Set<unknown>()
+  for (let link: unknown = error; isObject(link) && !seen.has(link); link = link.cause) {
+    seen.add(link)
+    String(link.message)
+    String(link.stack)
+  }
+  return true
+}
+
+function copyOf(error: Error): Error {
+  const copy = new Error(textOf(error))
+  for (const key of ['name', 'code', 'status', 'statusCode', 'stack']) {
+    const value = attempt(() => (error as unknown as Record<string, unknown>)[key])
+    if (typeof value !== 'string' && typeof value !== 'number') continue
+    Object.defineProperty(copy, key, {
+      value,
+      writable: true,
+      configurable: true,
+      enumerable: key !== 'name' && key !== 'stack'
+    })
+  }
+  return copy
+}
+
+function isObject(value: unknown): value is { message?: unknown; stack?: unknown; cause?: unknown } {
+  return typeof value === 'object' && value !== null
+}

@@ -1,0 +1,162 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
+import { get as httpGet, type IncomingMessage } from 'node:http'
+import { connect } from 'node:net'
+import { finished } from 'node:stream/promises'
+import { gunzipSync } from 'node:zlib'
+import type { Test } from 'tap'
+import type { Receipt } from '../../plugins/csv-export/index.ts'
+
+/** A server in a process of its own, started anew if an attack has ended it. */
+export class Victim extends EventEmitter {
+  readonly #subject: string
+  #child: ChildProcess | undefined
+  #url = ''
+  #stderr = ''
+  #receipts: Receipt[] = []
+  #attacks = 0
+
+  private constructor(subject: string) {
+    super()
+    this.#subject = subject
+  }
+
+  /** @param subject what the server does: the URL of a module as `Subject` in victim.ts */
+  static async start(t: Test, subject: URL): Promise<Victim> {
+    const victim = new Victim(subject.href)
+    t.teardown(() => victim.#child?.kill('SIGKILL'))
+    await victim.#start()
+    return victim
+  }
+
+  /** An address for one attack, and the header by which its receipts are known, for curl too. */
+  async prepare(path: string): Promise<Prepared> {
+    if (!this.#isAlive()) await this.#start()
+    const id = `attack-${++this.#attacks}`
+    const headers = { 'x-export': id }
+    return { id, url: this.#url + path, headers, args: ['--header', `x-export: ${id}`] }
+  }
+
+  /**
+   * Its process lives, a new connection gets an export although only one may run, and one receipt came of the attack.
+   * @param expected undefined if the attack was refused before there was an export
+   */
+  async checkSurvived(t: Test, id: string, expected: Partial<Receipt> | undefined): Promise<void> {
+    const next = await this.#next()
+    if (!this.#isAlive()) {
+      t.fail('the process has ended', { stderr: this.#stderr.slice(0, 2_000) })
+      return
+    }
+    t.match(next, { status: 200, body: 'id\n1\n', isWhole: true }, 'the next export is served')
+    // Sent through the same channel: those of the attack are here.
+    const receipts = this.#receipts.filter((receipt) => receipt.id === id)
+    t.match(receipts, expected === undefined ? [] : [expected], 'the receipts')
+    t.equal(receipts.length, expected === undefined ? 0 : 1, 'no more of them')
+  }
+
+  async #next(): Promise<Reply> {
+    const id = `next-${this.#attacks}`
+    const told = new Promise<void>((resolve) => {
+      const look = () => {
+        if (this.#child === undefined || this.#receipts.some((receipt) => receipt.id === id)) {
+          this.off('receipt', look).off('exit', look)
+          resolve()
+        }
+      }
+      this.on('receipt', look).on('exit', look)
+    })
+    // A client that sees the end of its reply may be ahead of the server.
+    const deadline = performance.now() + 2_000
+    for (;;) {
+      const next = await get(`${this.#url}/next`, { 'x-export': id }).catch((error) => error)
+      const isServed = next.status === 200
+      if (isServed) await told
+      if (isServed || !this.#isAlive() || performance.now() > deadline) return next
+    }
+  }
+
+  #isAlive(): boolean {
+    return this.#child !== undefined
+  }
+
+  async #start(): Promise<void> {
+    const child = fork(new URL('victim.ts', import.meta.url), [this.#subject], { silent: true })
+    this.#child = child
+    this.#stderr = ''
+    child.stderr?.on('data', (text) => {
+      this.#stderr += text
+    })
+    child.once('close', () => {
+      this.#child = undefined
+      this.emit('exit')
+    })
+    const port = new Promise<number>((resolve, reject) => {
+      child.on('message', (message: { port?: number; receipt?: Receipt }) => {
+        if (message.port !== undefined) resolve(message.port)
+        if (message.receipt === undefined) return
+        this.#receipts.push(message.receipt)
+        this.emit('receipt')
+      })
+      child.once('close', () => reject(new Error(this.#stderr)))
+    })
+    this.#url = `http://127.0.0.1:${await port}`
+  }
+}
+
+interface Prepared {
+  id: string
+  url: string
+  headers: Record<string, string>
+  args: string[]
+}
+
+export interface Reply {
+  status: number | undefined
+  body: string
+  /** Whether its end was seen. */
+  isWhole: boolean
+}
+
+/** A request over a connection of its own. Rejects if there is no reply. */
+export async function get(url: string, headers: Record<string, string>): Promise<Reply> {
+  const request = httpGet(url, { headers, agent: false })
+  // A reset comes to it too, after the response has.
+  request.on('error', () => {})
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  let body = ''
+  response.setEncoding('utf8').on('data', (text) => {
+    body += text
+  })
+  await finished(response).catch(() => {})
+  return { status: response.statusCode, body, isWhole: response.complete }
+}
+
+export interface Exchange {
+  status: number
+  head: string
+  /** Decoded, if it is whole. */
+  body: string
+  /** Whether the connection was reset, not ended. */
+  isReset: boolean
+}
+
+/** What no client would send: a request as text, over a connection of its own, read until the server ends that. */
+export async function exchange(url: string, request: string): Promise<Exchange> {
+  const { hostname, port } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  let received = ''
+  let isReset = false
+  socket.setEncoding('latin1').on('data', (text) => {
+    received += text
+  })
+  socket.on('error', () => {
+    isReset = true
+  })
+  socket.write(request)
+  await once(socket, 'close')
+  const [head = '', ...rest] = received.split('\r\n\r\n')
+  const status = Number(/^HTTP\/1\.1 (\d+)/.exec(head)?.[1])
+  const bytes = Buffer.from(rest.join('\r\n\r\n'), 'latin1')
+  const isCoded = /^content-encoding: gzip/im.test(head)
+  return { status, head, body: (isCoded ? gunzipSync(bytes) : bytes).toString(), isReset }
+}

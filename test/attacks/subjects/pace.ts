@@ -1,0 +1,13 @@
+import { setTimeout } from 'node:timers/promises'
+
+/** Rows of which the later ones come when the server has long sent the earlier ones. */
+export async function* pausing(): AsyncGenerator<{ id: number }> {
+  yield { id: 1 }
+  await setTimeout(20)
+  yield { id: 2 }
+}
+
+/** Enough for a coder to give out something before the end. */
+export function* many(): Generator<{ id: number; text: string }> {
+  for (let id = 1; id <= 20_000; id++) yield { id, text: `${(id * 7919) % 10_007}` }
+}
