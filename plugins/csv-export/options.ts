@@ -55,7 +55,8 @@ export interface StreamOptions {
 
 /**
  * Options of `reply.csv()`.
- * Those of csv-stringify stand under their camelCase names and mean what they mean there: https://csv.js.org/stringify/options/
+ * Those of csv-stringify stand under their camelCase names and mean what they mean there, but for
+ * the tables of docs/csv-format.md: https://csv.js.org/stringify/options/
  */
 export interface CsvOptions<Row = any> extends StreamOptions {
   /** Name of the file that a browser saves. Any string is safe. @default 'export.csv' */
@@ -124,7 +125,8 @@ export interface CsvOptions<Row = any> extends StreamOptions {
    */
   formulas?: 'keep' | 'escape' | 'reject' | undefined
   /**
-   * Stands for `bom: true`, `recordDelimiter: '\r\n'` and `formulas: 'escape'`; what is given beside it wins.
+   * Stands for `bom: true`, `recordDelimiter: '\r\n'` and `formulas: 'escape'`; what is given beside it wins. Fields with a
+   * comma, a semicolon, a tab or a `|` are quoted, whatever the delimiter is.
    * @default false @example { excel: true, delimiter: ';' }
    */
   excel?: boolean | undefined
