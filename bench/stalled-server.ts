@@ -5,8 +5,8 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import { cargoColumns } from '../database/cargoes.ts'
-import { contentCodings } from '../plugins/csv-export/content-coding.ts'
 import csvExport from '../plugins/csv-export/index.ts'
+import { contentCodings } from '../plugins/csv-export/reply/content-coding.ts'
 import postgres from '../plugins/postgres.ts'
 
 setFlagsFromString('--expose-gc')

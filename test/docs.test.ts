@@ -6,7 +6,7 @@ import {
   pluginOptionNames,
   streamOptionNames,
   streamTextOptionNames
-} from '../plugins/csv-export/option-rules.ts'
+} from '../plugins/csv-export/options/option-rules.ts'
 
 const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
 

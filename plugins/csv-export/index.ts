@@ -1,20 +1,17 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import { StreamedBody } from './body.ts'
-import { ChunkEncoder } from './chunk-encoder.ts'
-import { type ContentCoding, contentCodings, ReplyCoding } from './content-coding.ts'
-import { EncodedRows } from './encoded-rows.ts'
-import { CsvEncoder, type Encoder } from './encoder.ts'
+import { ChunkEncoder } from './csv/chunk-encoder.ts'
+import { EncodedRows } from './csv/encoded-rows.ts'
+import { CsvEncoder, type Encoder } from './csv/encoder.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
-import { prepareErrorReply, setStreamHeaders } from './headers.ts'
 import {
   checkCsvOptions,
   checkPluginOptions,
   checkReturned,
   checkStreamTextOptions,
   closeGraceOf
-} from './option-rules.ts'
+} from './options/option-rules.ts'
 import {
   type AnyRow,
   type Column,
@@ -25,13 +22,16 @@ import {
   type PluginOptions,
   pluginDefaults,
   type StreamTextOptions
-} from './options.ts'
-import type { Heartbeat } from './pump.ts'
-import { MemoryReceipts } from './receipts.ts'
-import { RunningExports } from './running.ts'
-import { checkSettings, settle } from './settings.ts'
-import { prepareToClose } from './shutdown.ts'
-import { Source, type SourceContext, type SourceInput } from './source.ts'
+} from './options/options.ts'
+import { checkSettings, settle } from './options/settings.ts'
+import { MemoryReceipts } from './receipts/receipts.ts'
+import { StreamedBody } from './reply/body.ts'
+import { type ContentCoding, contentCodings, ReplyCoding } from './reply/content-coding.ts'
+import { prepareErrorReply, setStreamHeaders } from './reply/headers.ts'
+import { RunningExports } from './reply/running.ts'
+import { prepareToClose } from './reply/shutdown.ts'
+import type { Heartbeat } from './stream/pump.ts'
+import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -166,10 +166,10 @@ const bodies = new WeakMap<FastifyReply, { destroyed: boolean }>()
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
-export type { NameList } from './column-use.ts'
-export type { ExportProgress } from './delivery.ts'
-export type { Heartbeat } from './pump.ts'
-export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts.ts'
+export type { NameList } from './csv/column-use.ts'
+export type { ExportProgress } from './receipts/delivery.ts'
+export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts/receipts.ts'
+export type { Heartbeat } from './stream/pump.ts'
 export type {
   Column,
   ColumnKey,

@@ -1,0 +1,132 @@
+import type { Cast, CastReturnObject, Options as StringifyOptions } from 'csv-stringify'
+import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_ROW } from '../errors.ts'
+import { textOf } from '../guard.ts'
+import { type CsvOptions, defined } from '../options/options.ts'
+import { describe } from '../stream/source.ts'
+import type { FileColumn } from './cells.ts'
+import type { FormulaGuard } from './formulas.ts'
+import { objectText } from './json.ts'
+import type { Quoting } from './quoting.ts'
+
+/** The record that is being written, as far as its cells have to know. */
+export interface CurrentRecord {
+  kind: 'header' | 'row' | 'end mark'
+  /** What a message calls it, such as `row 7`. */
+  name: string
+  /** Fields. */
+  width: number
+  /** Whether it is the first of the file. */
+  isStart: boolean
+  /** Given if its cells were found by their keys: a cast is told the key then. */
+  keyed: readonly FileColumn[] | undefined
+  columns: readonly FileColumn[] | undefined
+}
+
+/** Where csv-stringify's own would surprise the reader of a report; docs/csv-format.md lists each. */
+const defaultCasts: StringifyOptions['cast'] = {
+  string: String,
+  number: String,
+  bigint: String,
+  boolean: String,
+  date: (value) => {
+    if (Number.isNaN(value.getTime())) throw new RangeError('an invalid Date')
+    return value.toISOString()
+  },
+  object: objectText
+}
+
+/** Types whose text is somebody else's, so that it may be a formula; besides those of a cast that is given. */
+const guardedTypes = ['string', 'object']
+
+/** Our casts and those given, so that a failure says where, and that the text can be written and read again. */
+export function makeCasts(
+  given: CsvOptions['cast'],
+  current: Readonly<CurrentRecord>,
+  formulas: FormulaGuard | undefined,
+  quoting: Quoting
+): NonNullable<StringifyOptions['cast']> {
+  const own = defined(given ?? {})
+  const casts = Object.entries({ ...defaultCasts, ...own }).map(([type, cast]) => {
+    const isGiven = type in own
+    const guard = isGiven || guardedTypes.includes(type) ? formulas : undefined
+    return [type, wrap(cast as Cast<unknown>, isGiven, guard)]
+  })
+  return Object.fromEntries(casts)
+
+  function wrap(cast: Cast<unknown>, isGiven: boolean, guard: FormulaGuard | undefined): Cast<unknown> {
+    return (value, context) => {
+      const { index } = context
+      try {
+        const isMark = current.kind === 'end mark'
+        const key = current.keyed?.[index]?.key
+        // The end mark is the server's own text, and its readers look for it as it was given.
+        const result = isMark
+          ? (value as string)
+          : cast(value, isGiven && key !== undefined ? { ...context, column: key } : context)
+        const options = isObject(result) ? optionsOf(result, quoting.separators) : undefined
+        const text = cellText(result)
+        if (!text) return options ?? result
+        const safe = guard === undefined || isMark ? text : guard.guard(text)
+        if (safe === undefined) throw new CSV_EXPORT_FORMULA(current.name, columnName(current, index))
+        const quoted = quoting.needsQuotes(safe, index, current.width, current.isStart)
+        if (options === undefined) return quoted ? { value: safe, quoted } : safe
+        return { ...options, value: safe, ...(quoted && { quoted }) }
+      } catch (error) {
+        throw inColumn(current, index, error)
+      }
+    }
+  }
+}
+
+/** The text that a cast returned. csv-stringify itself writes nothing for some results that are none: `{ value: 0 }`. */
+function cellText(result: unknown): string | null | undefined {
+  const text = isObject(result) && 'value' in result ? result.value : result
+  if (text === undefined || text === null || typeof text === 'string') return text
+  throw new TypeError(
+    `a cast returned ${describe(text)} instead of a string, { value: string }, null or undefined`
+  )
+}
+
+/** What a cast asks for. A record with separators of its own could not be read. */
+function optionsOf(result: object, separators: Readonly<Record<string, string>>): CastReturnObject {
+  const options = Object.entries(result).filter(([name, value]) => {
+    const separator = Object.hasOwn(separators, name) ? separators[name] : undefined
+    if (separator === undefined) return true
+    if (value !== undefined && value !== null && separatorText(value) !== separator) {
+      throw new TypeError(`a cast returned its own "${name}": it has to be that of the whole file`)
+    }
+    return false
+  })
+  return Object.fromEntries(options) as unknown as CastReturnObject
+}
+
+/** `quote` may be a boolean. */
+function separatorText(value: unknown): string {
+  return value === true ? '"' : value === false ? '' : String(value)
+}
+
+/** The error of a cell, with its place; errors that have one are left as they are. */
+export function inColumn(current: Readonly<CurrentRecord>, index: number, error: unknown): Error {
+  if (isOwn(error)) return error
+  return invalidRow(current, `column ${columnName(current, index)}: ${textOf(error)}`, error)
+}
+
+export function invalidRow({ name }: Readonly<CurrentRecord>, reason: string, cause?: unknown): Error {
+  const error = new CSV_EXPORT_INVALID_ROW(name, reason)
+  if (cause !== undefined) error.cause = cause
+  return error
+}
+
+/** Its key, or its number when there are only arrays. */
+function columnName({ columns }: Readonly<CurrentRecord>, index: number): string {
+  const column = columns?.[index]
+  return column === undefined ? String(index + 1) : JSON.stringify(column.key)
+}
+
+export function isOwn(error: unknown): error is Error {
+  return error instanceof CSV_EXPORT_INVALID_ROW || error instanceof CSV_EXPORT_FORMULA
+}
+
+function isObject(value: unknown): value is { value?: unknown } {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,251 @@
+import { textOf } from '../guard.ts'
+import type { CsvOptions } from '../options/options.ts'
+import { describe } from '../stream/source.ts'
+import { type CurrentRecord, inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
+import { FileColumn, isOrdinary } from './cells.ts'
+import { ColumnUse, type NameList } from './column-use.ts'
+import { FormulaGuard } from './formulas.ts'
+import { kindOfNoRow } from './kinds.ts'
+import { PlainRows } from './plain-rows.ts'
+import { Quoting } from './quoting.ts'
+import { RecordStringifier } from './record-stringifier.ts'
+import { toStringifyOptions } from './stringify-options.ts'
+
+/** Turns the items of one reply into text, in order. Knows nothing of HTTP. */
+export interface Encoder<T> {
+  /** Items encoded so far. */
+  readonly count: number
+  /** The text of one item. Throws an error that says its number. */
+  encode(item: T): string | Uint8Array
+  /** Cells so far, header cells among them, that `formulas: 'escape'` put a `'` in front of. */
+  readonly escapedCells: number
+  /** Columns that no item has had a value for; null if there is none. */
+  readonly columnsWithoutValue: NameList | null
+  /** Keys of items that have been left out, as the first item made no column for them; null if there is none. */
+  readonly keysWithoutColumn: NameList | null
+  /** What stands before the next item and is known without it: each part of it once. May be left uncalled. */
+  begin(): string
+  /** What remains to be written after the last item. */
+  end(): string
+}
+
+/** Rows to CSV text: csv-stringify, and a shorter way for rows that need nothing but quoting. */
+export class CsvEncoder implements Encoder<unknown> {
+  count = 0
+  readonly #formulas: FormulaGuard | undefined
+  readonly #stringifier: RecordStringifier
+  readonly #columnsGiven: boolean
+  readonly #plainRowsWanted: boolean
+  readonly #excel: boolean
+  readonly #endMark: string | undefined
+  readonly #current: CurrentRecord
+  #columns: readonly FileColumn[] | undefined
+  #use: ColumnUse | undefined
+  #firstWidth = 1
+  #plainRows: PlainRows | undefined
+  #bomWritten = false
+  #headerWritten = false
+  #prototype: object | null | undefined
+  #isOrdinary = true
+
+  constructor(settings: CsvOptions) {
+    this.#formulas = FormulaGuard.for(settings.formulas)
+    this.#stringifier = new RecordStringifier(toStringifyOptions(settings))
+    this.#excel = settings.excel === true
+    this.#columnsGiven = settings.columns !== undefined
+    this.#plainRowsWanted = settings.encoder !== 'csv-stringify' && settings.cast === undefined
+    this.#endMark = settings.endMark
+    this.#current = {
+      kind: 'row',
+      name: 'row 1',
+      width: 1,
+      isStart: true,
+      keyed: undefined,
+      columns: undefined
+    }
+    const quoting = new Quoting(this.#stringifier.options, this.#excel)
+    this.#stringifier.casts = makeCasts(settings.cast, this.#current, this.#formulas, quoting)
+    if (settings.columns !== undefined) {
+      this.#setColumns(
+        settings.columns.map((column) => (typeof column === 'string' ? { key: column } : column))
+      )
+    }
+  }
+
+  get escapedCells(): number {
+    return this.#formulas?.escapedCells ?? 0
+  }
+
+  get columnsWithoutValue(): NameList | null {
+    return this.count === 0 ? null : (this.#use?.columnsWithoutValue ?? null)
+  }
+
+  get keysWithoutColumn(): NameList | null {
+    return this.#use?.keysWithoutColumn ?? null
+  }
+
+  encode(row: unknown): string {
+    try {
+      const text = this.#encodePlain(row) ?? this.#encodeOther(row)
+      this.count++
+      return text
+    } catch (error) {
+      throw isOwn(error) ? error : this.#invalid(textOf(error), error)
+    }
+  }
+
+  begin(): string {
+    const { bom, header, header_as_comment } = this.#stringifier.options
+    let text = ''
+    if (!this.#bomWritten && bom) text += '\ufeff'
+    this.#bomWritten = true
+    if (this.#headerWritten || !header || this.#columns === undefined) return text
+    this.#headerWritten = true
+    if (header_as_comment) text += `${header_as_comment} `
+    const cells = this.#columns.map((column) => column.header)
+    return text + this.#write('header', 'header', cells)
+  }
+
+  end(): string {
+    const head = this.begin()
+    if (this.#endMark === undefined) return head
+    const width = this.#columns?.length ?? this.#firstWidth
+    const cells = Array.from({ length: width }, (_, index) =>
+      index === 0 ? `${this.#endMark} ${this.count}` : ''
+    )
+    return head + this.#write('end mark', 'end', cells)
+  }
+
+  /** The row itself where the columns say what to read of it, else what it would be in JSON. */
+  #recordOf(row: unknown): object {
+    if (typeof row !== 'object' || row === null) return this.#refuse(describe(row))
+    if (Array.isArray(row)) return row
+    let record: unknown = row
+    if (!this.#columnsGiven && typeof (row as { toJSON?: unknown }).toJSON === 'function') {
+      const kind = kindOfNoRow(row, false)
+      if (kind !== undefined) return this.#refuse(kind)
+      record = (row as { toJSON(key: string): unknown }).toJSON('')
+      if (typeof record !== 'object' || record === null)
+        return this.#refuse(`${describe(record)} from its toJSON()`)
+      if (Array.isArray(record)) return record
+    }
+    const prototype = Object.getPrototypeOf(record)
+    if (prototype !== this.#prototype) this.#checkKind(record as object, prototype)
+    return record as object
+  }
+
+  /** Once for rows of a class, as it costs as much as many cells. */
+  #checkKind(record: object, prototype: object | null): void {
+    const kind = kindOfNoRow(record, this.#columnsGiven)
+    if (kind !== undefined) this.#refuse(kind)
+    this.#isOrdinary = isOrdinary(prototype)
+    this.#prototype = prototype
+    if (this.#plainRows !== undefined) this.#plainRows.prototype = this.#isOrdinary ? prototype : undefined
+  }
+
+  #encodePlain(row: unknown): string | undefined {
+    if (this.#plainRows === undefined) return undefined
+    const escapedCells = this.escapedCells
+    const text = this.#plainRows.encode(row)
+    // What was escaped before the row turned out not to be plain is escaped, and counted, once more.
+    if (text === undefined && this.#formulas !== undefined) this.#formulas.escapedCells = escapedCells
+    return text
+  }
+
+  #encodeOther(row: unknown): string {
+    const record = this.#recordOf(row)
+    if (this.#columns === undefined) this.#discoverColumns(record)
+    const head = this.begin()
+    const keyed = Array.isArray(record) ? undefined : this.#columns
+    const cells = this.#cellsOf(record)
+    for (const index of this.#use?.unused ?? []) {
+      if (cells[index] !== undefined) this.#use?.setUsed(index)
+    }
+    if (keyed !== undefined && this.#use?.countsKeys) this.#use.seeKeys(record)
+    const text = head + this.#write('row', `row ${this.count + 1}`, cells, keyed)
+    if (this.count === 0) this.#firstWidth = cells.length
+    if (this.count === 0 && this.#plainRowsWanted) {
+      this.#plainRows = PlainRows.for(this.#stringifier.options, {
+        columns: this.#columns,
+        use: this.#use,
+        prototype: this.#isOrdinary ? this.#prototype : undefined,
+        formulas: this.#formulas,
+        excel: this.#excel
+      })
+    }
+    return text
+  }
+
+  #discoverColumns(record: object): void {
+    if (Array.isArray(record)) {
+      if (!this.#stringifier.options.header) return
+      throw this.#invalid('an array has no column names: give "columns", or "header: false"')
+    }
+    if (this.count > 0) throw this.#invalid('an object after rows that are arrays: give "columns"')
+    const keys = Object.keys(record)
+    if (keys.length === 0) throw this.#invalid('an object without properties has no columns: give "columns"')
+    this.#setColumns(keys.map((key) => ({ key })))
+  }
+
+  #setColumns(columns: readonly { key: string; header?: string | undefined }[]): void {
+    this.#columns = columns.map((column) => new FileColumn(column))
+    this.#current.columns = this.#columns
+    this.#use = new ColumnUse(this.#columns, !this.#columnsGiven)
+  }
+
+  #cellsOf(record: object): unknown[] {
+    const columns = this.#columns
+    const array = Array.isArray(record) ? record : undefined
+    const width = columns?.length ?? (array as unknown[]).length
+    if (array !== undefined && array.length > width) {
+      throw this.#invalid(`an array of ${array.length} cells for ${width} columns`)
+    }
+    // A short array gets empty fields: csv-stringify would end its record early, and readers miss fields.
+    const cells: unknown[] = []
+    for (let index = 0; index < width; index++) {
+      try {
+        cells.push(writable(array ? array[index] : this.#cellOf(record, columns?.[index] as FileColumn)))
+      } catch (error) {
+        throw inColumn({ ...this.#current, name: `row ${this.count + 1}` }, index, error)
+      }
+    }
+    return cells
+  }
+
+  #cellOf(record: object, column: FileColumn): unknown {
+    return column.isPlain && this.#isOrdinary
+      ? (record as Record<string, unknown>)[column.key]
+      : column.cellOf(record)
+  }
+
+  #write(
+    kind: CurrentRecord['kind'],
+    name: string,
+    cells: readonly unknown[],
+    keyed?: readonly FileColumn[]
+  ): string {
+    const { eof, record_delimiter } = this.#stringifier.options
+    const current = Object.assign(this.#current, { kind, name, keyed, width: cells.length })
+    try {
+      const text = this.#stringifier.stringify(cells, kind === 'header')
+      const line = eof ? text + record_delimiter : current.isStart ? text : record_delimiter + text
+      current.isStart = false
+      return line
+    } catch (error) {
+      throw isOwn(error) ? error : invalidRow(current, textOf(error), error)
+    }
+  }
+
+  #refuse(got: string): never {
+    throw this.#invalid(`yield an object or an array, got ${got}`)
+  }
+
+  #invalid(reason: string, cause?: unknown): Error {
+    return invalidRow({ ...this.#current, name: `row ${this.count + 1}` }, reason, cause)
+  }
+}
+
+function writable(value: unknown): unknown {
+  if (typeof value !== 'symbol' && typeof value !== 'function') return value
+  throw new TypeError(`a ${typeof value} cannot be written`)
+}

@@ -1,0 +1,97 @@
+import { isUtf8 } from 'node:buffer'
+import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
+import { describe } from '../stream/source.ts'
+import type { CsvOptions } from './options.ts'
+
+/** What stands between fields and records, and around and in fields, as the text that is written. */
+export interface Separators {
+  delimiter: string
+  /** Empty where nothing is quoted. */
+  quote: string
+  escape: string
+  recordDelimiter: string
+}
+
+type Name = keyof Separators
+
+const recordDelimiters = new Map([
+  ['unix', '\n'],
+  ['mac', '\r'],
+  ['windows', '\r\n'],
+  ['ascii', '\u001e'],
+  ['unicode', '\u2028']
+])
+
+/** The separators that settled options give: names and defaults filled in, Buffers as text. */
+export function separatorsOf(options: CsvOptions): Separators {
+  const { delimiter = ',', recordDelimiter = '\n', quote = true } = options
+  const quoteText = quote === true ? '"' : quote === false ? '' : String(quote)
+  return {
+    delimiter: String(delimiter),
+    quote: quoteText,
+    escape: String(options.escape ?? quoteText),
+    recordDelimiter: recordDelimiters.get(String(recordDelimiter)) ?? String(recordDelimiter)
+  }
+}
+
+/** Throws CSV_EXPORT_INVALID_OPTION if a file with these separators could not be read back. */
+export function checkSeparators(options: CsvOptions): void {
+  const separators = separatorsOf(options)
+  const names: Name[] =
+    separators.quote === ''
+      ? ['delimiter', 'recordDelimiter']
+      : ['delimiter', 'recordDelimiter', 'quote', 'escape']
+  for (const name of names) checkText(name, separators[name], options[name])
+  for (const [index, name] of names.entries()) {
+    for (const other of names.slice(index + 1)) checkPair(name, other, separators, options)
+  }
+  if (separators.quote === '') checkNothingQuoted(options)
+  checkComment(options, separators.recordDelimiter)
+}
+
+function checkText(name: Name, text: string, option: unknown): void {
+  const isText = Buffer.isBuffer(option) ? isUtf8(option) : text.isWellFormed()
+  if (!isText) throw refusal(name, 'whole characters, no half of a surrogate pair and no byte of none', text)
+  if (name !== 'recordDelimiter' && /[\r\n]/.test(text)) throw refusal(name, 'without a line break', text)
+  if (name === 'quote' && text.length > 1) throw refusal(name, 'of at most one character', text)
+}
+
+/** A reader would take what is left of one for the other, in a row or a field that is nobody's mistake. */
+function checkPair(name: Name, other: Name, separators: Separators, options: CsvOptions): void {
+  const [text, otherText] = [separators[name], separators[other]]
+  if (name === 'quote' && other === 'escape' && text === otherText) return
+  if (!overlap(text, otherText)) return
+  // A default is hardly what was wrong.
+  const [wrong, right] = options[name] === undefined ? [other, name] : [name, other]
+  const expected = `a text that does not contain, begin or end like "${right}", ${describe(separators[right])}`
+  throw refusal(wrong, expected, separators[wrong])
+}
+
+function overlap(one: string, other: string): boolean {
+  return one.includes(other) || other.includes(one) || endBegins(one, other) || endBegins(other, one)
+}
+
+function endBegins(left: string, right: string): boolean {
+  for (let length = 1; length <= left.length; length++) {
+    if (right.startsWith(left.slice(-length))) return true
+  }
+  return false
+}
+
+function checkNothingQuoted(options: CsvOptions): void {
+  for (const name of ['quoted', 'quotedString', 'quotedEmpty', 'quotedMatch'] as const) {
+    const value = options[name]
+    if (value === undefined || value === false) continue
+    throw new CSV_EXPORT_INVALID_OPTION(name, 'false or left out where there is no "quote"', describe(value))
+  }
+}
+
+function checkComment({ headerAsComment }: CsvOptions, recordDelimiter: string): void {
+  const text = headerAsComment === true ? '#' : String(headerAsComment || '')
+  if (!/[\r\n]/.test(text) && !text.includes(recordDelimiter)) return
+  throw refusal('headerAsComment', 'without a line break or "recordDelimiter"', text)
+}
+
+function refusal(name: string, expected: string, text: string): Error {
+  return new CSV_EXPORT_INVALID_OPTION(name, expected, describe(text))
+}

@@ -1,0 +1,90 @@
+import type { FastifyReply } from 'fastify'
+import { CSV_EXPORT_SERVER_CLOSING, CSV_EXPORT_TOO_MANY, CSV_EXPORT_TOO_MANY_FOR_KEY } from '../errors.ts'
+import { setRetryAfter } from './headers.ts'
+
+/** An export as far as the server's end and its limits are concerned. */
+export interface Breakable {
+  /** Ends it visibly. */
+  fail(error: Error): void
+}
+
+export interface RunningOptions {
+  /** Most exports at a time; 0 is no limit. */
+  maxConcurrent: number
+  /** Most exports of a key at a time; 0 is no limit. */
+  maxConcurrentPerKey: number
+}
+
+/** Longest that the end of a server waits for the last receipts to be kept, in milliseconds. */
+const receiptsGrace = 500
+
+/** The exports that run in this server: admits them, counts them, ends them when the server closes. */
+export class RunningExports {
+  readonly #options: RunningOptions
+  readonly #exports = new Map<Breakable, string | undefined>()
+  readonly #deliveries = new Set<Promise<void>>()
+  #closing = false
+  #onIdle: (() => void) | undefined
+
+  constructor(options: RunningOptions) {
+    this.#options = options
+  }
+
+  /** Throws the error that refuses one more export. */
+  admit(reply: FastifyReply, key: string | undefined): void {
+    const refusal = this.#refusal(key)
+    if (refusal === undefined) return
+    setRetryAfter(reply)
+    throw refusal
+  }
+
+  add(running: Breakable, key: string | undefined): void {
+    this.#exports.set(running, key)
+  }
+
+  remove(running: Breakable): void {
+    this.#exports.delete(running)
+    if (this.#exports.size === 0) this.#onIdle?.()
+  }
+
+  /** Has the end of the server wait for it. */
+  track(delivery: Promise<void>): void {
+    this.#deliveries.add(delivery)
+    delivery.finally(() => this.#deliveries.delete(delivery))
+  }
+
+  /** Refuses new exports, gives the running ones `grace` milliseconds, then ends them. */
+  async close(grace: number): Promise<void> {
+    this.#closing = true
+    if (this.#exports.size > 0) {
+      await within(
+        grace,
+        new Promise<void>((resolve) => {
+          this.#onIdle = resolve
+        })
+      )
+    }
+    for (const running of this.#exports.keys()) running.fail(new CSV_EXPORT_SERVER_CLOSING())
+    await within(receiptsGrace, Promise.allSettled(this.#deliveries))
+  }
+
+  #refusal(key: string | undefined): Error | undefined {
+    const { maxConcurrent, maxConcurrentPerKey } = this.#options
+    if (this.#closing) return new CSV_EXPORT_SERVER_CLOSING()
+    if (maxConcurrent !== 0 && this.#exports.size >= maxConcurrent) {
+      return new CSV_EXPORT_TOO_MANY(this.#exports.size)
+    }
+    if (maxConcurrentPerKey === 0 || key === undefined) return undefined
+    const count = [...this.#exports.values()].filter((other) => other === key).length
+    return count >= maxConcurrentPerKey ? new CSV_EXPORT_TOO_MANY_FOR_KEY(count) : undefined
+  }
+}
+
+async function within(milliseconds: number, promise: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const over = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, milliseconds)
+  })
+  await Promise.race([promise, over])
+  clearTimeout(timer)
+}

@@ -1,0 +1,163 @@
+import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
+import { isUsed } from './used-streams.ts'
+
+/** What a function given as a source is called with. */
+export interface SourceContext {
+  /** Fires as soon as the client is gone or the export has failed: stop waiting, close what is open. */
+  signal: AbortSignal
+}
+
+type Items<T> = Iterable<T> | AsyncIterable<T>
+
+/** Items to stream, or a function that opens them: it is called only when the body is wanted. */
+export type SourceInput<T> = Items<T> | ((context: SourceContext) => Items<T> | Promise<Items<T>>)
+
+type Step<T> = IteratorResult<T> | PromiseLike<IteratorResult<T>>
+
+/**
+ * One pass over the items of a source, with one way to let go of it.
+ * Whatever the items' own code does, `release()` neither throws nor rejects.
+ */
+export class Source<T> {
+  #input: SourceInput<T> | undefined
+  #iterator: Iterator<T> | AsyncIterator<T> | undefined
+  #released = false
+  readonly #onReleaseError: (error: unknown) => void
+  #inBatches = false
+  #batch: readonly T[] = []
+  #batchIndex = 0
+  #batchCount = 0
+
+  /**
+   * @param name what a message calls the argument
+   * @param onReleaseError told what the source's own clean-up throws
+   */
+  constructor(
+    name: string,
+    input: SourceInput<T> | SourceInput<readonly T[]>,
+    onReleaseError: (error: unknown) => void
+  ) {
+    if (typeof input !== 'function' && !isItems(input)) {
+      throw new CSV_EXPORT_INVALID_ROWS(name, describe(input))
+    }
+    this.#input = input as SourceInput<T>
+    this.#onReleaseError = onReleaseError
+    guard(input)
+    if (typeof input === 'function' || !isUsed(input)) return
+    this.release()
+    throw new CSV_EXPORT_SOURCE_USED(name)
+  }
+
+  /**
+   * Opens the items. Called once, before the first `next()`.
+   * @param inBatches whether what is iterated are arrays of items
+   */
+  async open(signal: AbortSignal, inBatches: boolean): Promise<void> {
+    this.#inBatches = inBatches
+    const input = this.#input as SourceInput<T>
+    const items = typeof input === 'function' ? await input({ signal }) : input
+    if (!isItems(items)) throw new CSV_EXPORT_INVALID_ROWS(returned, describe(items))
+    guard(items)
+    this.#input = items
+    // The client may have left while the function was still opening its items.
+    if (this.#released) this.#letGo()
+    else if (isUsed(items)) throw new CSV_EXPORT_SOURCE_USED(returned)
+    else this.#iterator = iterate(items)
+  }
+
+  /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
+  next(): Step<T> {
+    if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
+    if (this.#batchIndex < this.#batch.length) {
+      return { done: false, value: this.#batch[this.#batchIndex++] as T }
+    }
+    const step = (this.#iterator as unknown as { next(): Step<readonly T[]> }).next()
+    return isPromiseLike(step) ? step.then(this.#openBatch) : this.#openBatch(step)
+  }
+
+  readonly #openBatch = (
+    step: IteratorResult<readonly T[]>
+  ): IteratorResult<T> | Promise<IteratorResult<T>> => {
+    if (step.done) return step
+    this.#batchCount++
+    if (!Array.isArray(step.value)) throw new CSV_EXPORT_INVALID_BATCH(this.#batchCount, describe(step.value))
+    this.#batch = step.value
+    this.#batchIndex = 0
+    return this.next() as IteratorResult<T> | Promise<IteratorResult<T>>
+  }
+
+  /** Ends the items early: `return()` on a started iterator; `return()`, `destroy()` or `cancel()` on unstarted items. */
+  release(): void {
+    if (this.#released) return
+    this.#released = true
+    this.#letGo()
+  }
+
+  #letGo(): void {
+    const input = this.#input as Releasable | (() => unknown)
+    if (this.#iterator !== undefined) {
+      this.#attempt(this.#iterator as Releasable, (iterator) => iterator.return)
+      // A stream's iterator answers `return()` only after its pending `next()`, which may be never.
+      this.#attempt(input as Releasable, (items) => items.destroy)
+    } else if (typeof input !== 'function') {
+      this.#attempt(input, (items) => items.return ?? items.destroy ?? items.cancel)
+    }
+  }
+
+  #attempt(owner: Releasable, choose: (owner: Releasable) => (() => unknown) | undefined): void {
+    try {
+      const result = choose(owner)?.call(owner)
+      // Not awaited: a generator that waits for something runs its `finally` only after that wait.
+      if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
+    } catch (error) {
+      this.#onReleaseError(error)
+    }
+  }
+}
+
+/** What a message calls it. */
+const returned = 'what the rows function returns'
+
+interface Releasable {
+  return?(): unknown
+  destroy?(): unknown
+  cancel?(): unknown
+}
+
+/** A short, safe description of a value for an error message. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'function') return 'a function'
+  if (Array.isArray(value)) return 'an array'
+  if (isPromiseLike(value)) return 'a Promise (await it first)'
+  return `a value of type ${typeof value}`
+}
+
+export function isPromiseLike<T>(value: unknown): value is PromiseLike<T> {
+  return typeof (value as PromiseLike<T> | null | undefined)?.then === 'function'
+}
+
+function isItems(value: unknown): value is Items<unknown> {
+  if (value === null || typeof value !== 'object') return false
+  const items = value as Partial<Iterable<unknown> & AsyncIterable<unknown>>
+  return typeof items[Symbol.asyncIterator] === 'function' || typeof items[Symbol.iterator] === 'function'
+}
+
+function iterate<T>(items: Items<T>): Iterator<T> | AsyncIterator<T> {
+  if (items instanceof ReadableStream) {
+    // Its own iterator would keep a pending read from being cancelled.
+    const reader = items.getReader()
+    return { next: () => reader.read(), return: () => reader.cancel() } as unknown as AsyncIterator<T>
+  }
+  const { [Symbol.asyncIterator]: asynchronous } = items as AsyncIterable<T>
+  return asynchronous ? asynchronous.call(items) : (items as Iterable<T>)[Symbol.iterator]()
+}
+
+/** An 'error' event of a stream that nobody iterates yet, or any more, must not end the process. */
+function guard(items: unknown): void {
+  const { on } = items as { on?: (event: string, listener: () => void) => void }
+  if (typeof on === 'function') on.call(items, 'error', () => {})
+}

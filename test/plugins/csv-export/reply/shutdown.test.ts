@@ -1,0 +1,192 @@
+import { once } from 'node:events'
+import { Agent, get, type IncomingMessage } from 'node:http'
+import { connect } from 'node:http2'
+import Fastify from 'fastify'
+import t from 'tap'
+import csvExport, { type Receipt } from '../../../../plugins/csv-export/index.ts'
+import { curl, gate, serve } from '../../../helper.ts'
+
+const request = (url: string, agent: Agent) =>
+  new Promise<IncomingMessage>((resolve, reject) => {
+    get(url, { agent }, resolve).on('error', reject)
+  })
+
+function running() {
+  const finish = gate()
+  const receipt = gate<Receipt>()
+  return {
+    finish: finish.open,
+    receipt: receipt.opened,
+    onReceipt: receipt.open,
+    async *rows() {
+      yield ['first']
+      await finish.opened
+      yield ['last']
+    }
+  }
+}
+
+t.test('an export that finishes in time is whole; meanwhile new ones are refused', async (t) => {
+  const { rows, finish, receipt, onReceipt } = running()
+  const { app, url } = await serve(
+    t,
+    (app) => {
+      app.get('/', (_request, reply) => reply.csv(rows(), { header: false, onReceipt }))
+      app.get('/json', async () => ({}))
+    },
+    { defaults: { closeGrace: 8_000 } }
+  )
+  // Kept alive, so that the closing server can still be asked.
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  t.teardown(() => agent.destroy())
+  const other = await request(`${url}/json`, agent)
+  other.resume()
+  await once(other, 'end')
+  const download = await fetch(url)
+  const closed = app.close()
+  const refused = await request(url, agent)
+  t.equal(refused.statusCode, 503)
+  t.equal(refused.headers['retry-after'], '10')
+  refused.resume()
+  finish()
+  t.equal(await download.text(), 'first\nlast\n')
+  t.match(await receipt, { status: 'complete' })
+  const before = performance.now()
+  await closed
+  t.ok(performance.now() - before < 1_000, 'no wait for connections that are kept alive')
+})
+
+t.test('a reply that is made while the server closes', async (t) => {
+  const arrived = gate()
+  const reply = gate()
+  const { app, url } = await serve(t, (app) => {
+    // It comes after the plugin's own.
+    app.addHook('preClose', async () => reply.open())
+    app.get('/', async (_request, answer) => {
+      arrived.open()
+      await reply.opened
+      return answer.csv([['never']], { header: false })
+    })
+  })
+  const response = fetch(url)
+  await arrived.opened
+  const closed = app.close()
+  t.equal((await response).status, 503)
+  t.equal((await response).headers.get('retry-after'), '10')
+  t.match(await (await response).json(), { code: 'CSV_EXPORT_SERVER_CLOSING' })
+  await closed
+})
+
+for (const [protocol, options] of Object.entries({
+  'HTTP/1.0': ['--http1.0'],
+  'HTTP/1.1': [],
+  'HTTP/2': ['--http2-prior-knowledge']
+})) {
+  t.test(`an export that does not finish is broken: ${protocol}`, async (t) => {
+    const { rows, receipt, onReceipt } = running()
+    const started = gate()
+    const { app, url, log } = await serve(
+      t,
+      (app) =>
+        app.get('/', (_request, reply) => {
+          started.open()
+          return reply.csv(rows(), { header: false, onReceipt })
+        }),
+      { http2: protocol === 'HTTP/2', defaults: { closeGrace: 100 } }
+    )
+    const download = curl(...options, url)
+    await started.opened
+    const before = performance.now()
+    await app.close()
+    const took = performance.now() - before
+    t.ok(took < 1_100, `closed after ${took} ms`)
+    t.not((await download).code, 0)
+    t.match(await receipt, { status: 'server_closing', errorCode: 'CSV_EXPORT_SERVER_CLOSING' })
+    t.match(await log.find(/server_closing/), { level: 40 })
+  })
+}
+
+t.test('an idle HTTP/2 session does not keep the server open', async (t) => {
+  const { app, url } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv([{ a: 1 }])), {
+    http2: true
+  })
+  const session = connect(url)
+  const stream = session.request({ ':path': '/' }).resume()
+  await once(stream, 'close')
+  const closed = once(session, 'close')
+  const before = performance.now()
+  await app.close()
+  t.ok(performance.now() - before < 1_000)
+  await closed
+})
+
+t.test('several contexts that have the plugin share one grace', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const statuses: string[] = []
+  for (const path of ['/a', '/b', '/c']) {
+    await app.register(async (context) => {
+      await context.register(csvExport, { closeGrace: 500, onReceipt: ({ status }) => statuses.push(status) })
+      context.get(path, (_request, reply) => reply.csv(running().rows(), { header: false }))
+    })
+  }
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const downloads = await Promise.all(['/a', '/b', '/c'].map((path) => fetch(url + path)))
+  const broken = downloads.map((download) => t.rejects(download.text()))
+  const before = performance.now()
+  await app.close()
+  t.ok(performance.now() - before < 1_400, 'not one after the other')
+  await Promise.all(broken)
+  t.same(statuses, Array(3).fill('server_closing'))
+})
+
+t.test('a server that never listened, and one with nothing to do', async (t) => {
+  const app = Fastify()
+  await app.register(csvExport)
+  await app.close()
+  const { app: idle } = await serve(t, () => {}, { defaults: { closeGrace: 8_000 } })
+  const before = performance.now()
+  await idle.close()
+  t.ok(performance.now() - before < 1_000)
+})
+
+t.test('receipts that are being kept are waited for', async (t) => {
+  const kept: Receipt[] = []
+  const { rows } = running()
+  const { app, url } = await serve(
+    t,
+    (app) => app.get('/', (_request, reply) => reply.csv(rows(), { header: false })),
+    {
+      defaults: {
+        receipts: {
+          async put(receipt) {
+            await new Promise((resolve) => setTimeout(resolve, 50))
+            kept.push(receipt)
+          },
+          get: () => undefined
+        }
+      }
+    }
+  )
+  const response = await fetch(url)
+  await app.close()
+  t.match(kept, [{ status: 'server_closing' }])
+  await t.rejects(response.text())
+})
+
+t.test('closeGrace fits into the time that Fastify gives a hook', async (t) => {
+  const register = async (pluginTimeout: number, closeGrace?: number) => {
+    const app = Fastify({ pluginTimeout })
+    app.register(csvExport, { closeGrace })
+    await app.ready()
+    await app.close()
+  }
+  await t.rejects(register(10_000, 9_001), {
+    code: 'CSV_EXPORT_INVALID_OPTION',
+    message: /"closeGrace" must be at most 9000, as Fastify's pluginTimeout is 10000.*got 9001/
+  })
+  await register(10_000, 9_000)
+  await register(60_000, 59_000)
+  await register(0, 600_000)
+  await register(2_000)
+})
