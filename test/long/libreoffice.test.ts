@@ -27,7 +27,7 @@ const attacks = [
 ]
 const random = fc.sample(
   fc.string({ unit: fc.constantFrom(...'=+-@＝1a"\' \u00a0\ufeff', ...separators), maxLength: 12 }),
-  scaled(20_000)
+  scaled(5_000)
 )
 const cells = [...attacks, ...random]
 
