@@ -4,7 +4,8 @@ import { request } from 'undici'
 import { type CurlProcess, printed, startCurl } from './clients.ts'
 import { connect, makeReportBig, serveApp, startPostgres } from './database.ts'
 import { curl } from './helper.ts'
-import { configureNginx, nginxIsInstalled } from './nginx.ts'
+import { configureNginx } from './nginx.ts'
+import { skipWithout } from './programs.ts'
 
 // Each process of the way from the database to the client is killed in mid-download. What fails a test here by itself:
 // an error that nobody handles, as the server runs in the test's own process.
@@ -54,8 +55,7 @@ t.test('a client that is killed', async (t) => {
   await nextIsWhole(t, server.url)
 })
 
-const skip =
-  !nginxIsInstalled() && process.env.CI !== 'true' && 'nginx is not installed: install it to run this'
+const skip = skipWithout('nginx', 'nginx', '-v')
 
 t.test('an nginx that is killed', { skip }, async (t) => {
   const nginx = await configureNginx(t, server.url)

@@ -6,7 +6,8 @@ import t, { type Test } from 'tap'
 import { request } from 'undici'
 import { listen, printed, startCurl, until } from './clients.ts'
 import { build, curl, gate, serve } from './helper.ts'
-import { nginxIsInstalled, startNginx } from './nginx.ts'
+import { startNginx } from './nginx.ts'
+import { skipWithout } from './programs.ts'
 
 async function serveBehindNginx(t: Test, routes: (app: FastifyInstance) => unknown): Promise<string> {
   const { url } = await serve(t, routes)
@@ -38,9 +39,7 @@ function startUpload(url: string, signal?: AbortSignal) {
   return { file, response }
 }
 
-// On one's own machine nginx may be missing; where it must not be, a skipped test would hide that nothing was tested.
-const skip =
-  !nginxIsInstalled() && process.env.CI !== 'true' && 'nginx is not installed: install it to run this'
+const skip = skipWithout('nginx', 'nginx', '-v')
 
 /** A row, and when the test says so another one. */
 async function* firstThen(opened: Promise<void>, next: () => string[]) {

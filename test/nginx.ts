@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
@@ -8,15 +8,6 @@ import type { Test } from 'tap'
 
 const configuration = new URL('../docker/nginx.conf', import.meta.url)
 const upstreams = new URL('../docker/upstream.conf', import.meta.url)
-
-export function nginxIsInstalled(): boolean {
-  try {
-    execFileSync('nginx', ['-v'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-}
 
 /** Ports that nothing listens on; none of them twice. */
 export async function freePorts(count: number): Promise<number[]> {

@@ -1,54 +1,109 @@
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { pipeline } from 'node:stream/promises'
 import { parse } from 'csv-parse/sync'
+import { parseString } from 'fast-csv'
+import Papa from 'papaparse'
 import type pg from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 import type { Test } from 'tap'
+import { runs } from './programs.ts'
 
 /** How a file is written, as its reader has to be told. */
 export interface Dialect {
   delimiter: string
   quote: string
+  escape: string
+  /** papaparse would guess it, wrongly where a cell has line breaks of other kinds. */
+  recordDelimiter: string
 }
 
 /** The records that a program finds in a CSV file; null where it tells it from an empty string. */
 export type Reader = (file: Buffer, dialect: Dialect) => Promise<(string | null)[][]>
 
 /** https://www.npmjs.com/package/csv-parse */
-export const csvParse: Reader = async (file, { delimiter, quote }) =>
-  parse(file, { delimiter, quote, escape: quote })
+export const csvParse: Reader = async (file, { delimiter, quote, escape: escapeCharacter }) =>
+  parse(file, { delimiter, quote, escape: escapeCharacter })
+
+/** https://www.papaparse.com/docs */
+export const papaparse: Reader = async (
+  file,
+  { delimiter, quote, escape: escapeCharacter, recordDelimiter }
+) => {
+  const newline = recordDelimiter as '\n'
+  const text = file.toString()
+  const { data, errors } = Papa.parse<string[]>(text, {
+    delimiter,
+    newline,
+    quoteChar: quote,
+    escapeChar: escapeCharacter
+  })
+  const faults = errors.filter(({ type }) => type === 'Quotes')
+  if (faults.length > 0) throw new Error(JSON.stringify(faults))
+  // It takes what follows the last line break for one more record, and skipEmptyLines takes `""` for none.
+  return text === '' || text.endsWith(newline) ? data.slice(0, -1) : data
+}
+
+/** https://c2fo.github.io/fast-csv/ */
+export const fastCsv: Reader = async (file, { delimiter, quote, escape: escapeCharacter }) =>
+  parseString(file.toString(), { delimiter, quote, escape: escapeCharacter }).toArray()
 
 // UTF-8 that is none is an error, as is, with strict, a quote where none may be.
-const script = `
-import csv, io, json, sys
+const csvModule = `
+import csv
 csv.field_size_limit(sys.maxsize)
+def read(file, delimiter, quote, escape, record_delimiter):
+    text = io.StringIO(file.decode('utf-8'), newline='')
+    return list(csv.reader(text, delimiter=delimiter, quotechar=quote, strict=True,
+        doublequote=escape == quote, escapechar=None if escape == quote else escape))
+`
+
+// Without these it takes text such as NA for a missing value, and numbers for numbers.
+const pandasModule = `
+import pandas
+def read(file, delimiter, quote, escape, record_delimiter):
+    try:
+        return pandas.read_csv(io.BytesIO(file), sep=delimiter, quotechar=quote,
+            doublequote=escape == quote, escapechar=None if escape == quote else escape,
+            lineterminator='\\r' if record_delimiter == '\\r' else None,
+            header=None, dtype=str, keep_default_na=False).values.tolist()
+    except pandas.errors.EmptyDataError:
+        return []
+`
+
+const answering = `
 files = sys.stdin.buffer
 for line in files:
-    size, delimiter, quote = json.loads(line)
-    text = io.StringIO(files.read(size).decode('utf-8'), newline='')
+    size, *dialect = json.loads(line)
     try:
-        answer = list(csv.reader(text, delimiter=delimiter, quotechar=quote, strict=True))
-    except csv.Error as error:
-        answer = str(error)
+        answer = read(files.read(size), *dialect)
+    except Exception as error:
+        answer = repr(error)
     print(json.dumps(answer), flush=True)
 `
 
-/** Python's csv module, one process for all files of a test; undefined if there is no Python. */
-export async function startPython(t: Test): Promise<Reader | undefined> {
-  const python = spawn('python3', ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const [failed] = await Promise.race([
-    once(python, 'spawn'),
-    once(python, 'error').catch((error) => [error])
-  ])
-  if (failed) return undefined
-  t.teardown(() => python.stdin.end())
-  const answers = createInterface(python.stdout)[Symbol.asyncIterator]()
-  return async (file, { delimiter, quote }) => {
-    python.stdin.write(`${JSON.stringify([file.length, delimiter, quote])}\n`)
-    python.stdin.write(file)
-    const answer = JSON.parse((await answers.next()).value as string)
+/** Python's csv module. */
+export const startPython = (t: Test): Reader => startScript(t, 'python3', csvModule)
+
+/** The Python that has pandas: Debian's package is for Debian's own, which need not be the first. */
+export const pandasPython =
+  ['python3', '/usr/bin/python3'].find((python) => runs(python, '-c', 'import pandas')) ?? 'python3'
+
+/** https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html */
+export const startPandas = (t: Test): Reader => startScript(t, pandasPython, pandasModule)
+
+/** One process for all files of a test. */
+function startScript(t: Test, python: string, module: string): Reader {
+  const script = `import io, json, sys${module}${answering}`
+  const { stdin, stdout } = spawn(python, ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+  t.teardown(() => stdin.end())
+  const answers = createInterface(stdout)[Symbol.asyncIterator]()
+  return async (file, { delimiter, quote, escape: escapeCharacter, recordDelimiter }) => {
+    const dialect = [delimiter, quote, escapeCharacter, recordDelimiter]
+    stdin.write(`${JSON.stringify([file.length, ...dialect])}\n`)
+    stdin.write(file)
+    const { value = '"it has ended"' } = await answers.next()
+    const answer = JSON.parse(value)
     if (typeof answer === 'string') throw new Error(answer)
     return answer
   }
@@ -58,14 +113,16 @@ export async function startPython(t: Test): Promise<Reader | undefined> {
 export function postgres(client: pg.Client, columns: number): Reader {
   const names = Array.from({ length: columns }, (_, index) => `c${index}`)
   const table = `cells_${columns}`
-  return async (file, { delimiter, quote }) => {
+  return async (file, { delimiter, quote, escape: escapeCharacter }) => {
     await client.query(
       `CREATE TEMPORARY TABLE IF NOT EXISTS ${table}
        (number bigint GENERATED ALWAYS AS IDENTITY, ${names.map((name) => `${name} text`).join(', ')})`
     )
     await client.query(`DELETE FROM ${table}`)
-    const literal = (text: string) => `E'${text === '\t' ? '\\t' : text.replaceAll("'", "\\'")}'`
-    const options = `FORMAT csv, DELIMITER ${literal(delimiter)}, QUOTE ${literal(quote)}`
+    const [delimiterText, quoteText, escapeText] = [delimiter, quote, escapeCharacter].map(
+      (character) => `E'\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}'`
+    )
+    const options = `FORMAT csv, DELIMITER ${delimiterText}, QUOTE ${quoteText}, ESCAPE ${escapeText}`
     const copy = client.query(copyFrom(`COPY ${table} (${names}) FROM STDIN (${options})`))
     await pipeline([file], copy)
     const text = `SELECT ${names} FROM ${table} ORDER BY number`

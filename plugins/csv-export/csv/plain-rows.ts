@@ -190,6 +190,8 @@ function hasPlainOptions(settings: Settings): boolean {
     settings.escape === settings.quote &&
     isPlainSeparator(settings.delimiter) &&
     isPlainSeparator(settings.quote) &&
+    // Else a field in quotes would look like blanks.
+    settings.quote.trim() !== '' &&
     ['\n', '\r\n', '\r'].includes(String(settings.record_delimiter))
   )
 }

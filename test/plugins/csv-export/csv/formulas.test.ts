@@ -5,11 +5,7 @@ import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import { isFormula } from '../../../../plugins/csv-export/csv/formulas.ts'
 import type { CsvOptions } from '../../../../plugins/csv-export/options/options.ts'
 import { serve } from '../../../helper.ts'
-
-const blanks =
-  ' |\u00a0|\t|\r|\n|\v|\f|\0|\u0085|\u00ad|\u034f|\u1680|\u180e|\u2003|\u200b|\u200e|\u2028|\u202f|\u2060|\u3000|\u3164|\ufe0f|\ufeff|"'.split(
-    '|'
-  )
+import { blanks, formulas, signs } from './formula-cells.ts'
 
 /** A text that may stand in the name of a test. */
 const ascii = (text: string) =>
@@ -25,7 +21,6 @@ function encode(rows: readonly object[], settings: CsvOptions) {
 }
 
 t.test('what a spreadsheet would run is a formula, whatever stands before it', async (t) => {
-  const signs = [...'=+-@＝＋－＠﹦﹢﹣﹫\u2212']
   for (const sign of signs) {
     t.ok(isFormula(sign), ascii(sign))
     for (const blank of blanks) {
@@ -33,34 +28,6 @@ t.test('what a spreadsheet would run is a formula, whatever stands before it', a
       t.ok(isFormula(`${blank}${blank} ${sign}x`), ascii(blank + sign))
     }
   }
-  const formulas = [
-    '=1+1',
-    "=cmd|' /C calc'!A0",
-    "+1+cmd|' /C calc'!A0",
-    "-2+3+cmd|' /C calc'!A0",
-    '@SUM(1+1)*cmd',
-    '+1+1',
-    '+1-1',
-    '-1+1',
-    '-1-1',
-    '-(1)',
-    '--5',
-    '-5=5',
-    '-5;=1',
-    '+351 21\n=1',
-    '\t-5',
-    '\r\n-5',
-    '+351 21 A1',
-    '+1*2',
-    '+12345678-90123456',
-    '-5 €',
-    '-Infinity',
-    '+AAAA/1==',
-    '＝1',
-    '-５',
-    '- item',
-    '@handle'
-  ]
   for (const text of formulas) t.ok(isFormula(text), ascii(text))
 })
 

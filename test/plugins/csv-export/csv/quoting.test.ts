@@ -29,6 +29,13 @@ t.test('a first field that is blank is quoted, no other', async (t) => {
   t.equal(encode([{ a: ' x', b: 1 }]), 'a,b\n x,1\n')
 })
 
+t.test('a first field that is quoted is not quoted again, as the quote is a blank', async (t) => {
+  for (const encoder of bothWays) {
+    const text = encode([['x'], [' ']], { header: false, quote: ' ', encoder })
+    t.equal(text, 'x\n    \n', encoder)
+  }
+})
+
 t.test('a byte order mark that is text is quoted where a file begins', async (t) => {
   const mark = '\ufeffx'
   t.equal(encode([{ [mark]: mark, b: 1 }]), `"${mark}",b\n${mark},1\n`)

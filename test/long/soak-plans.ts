@@ -1,4 +1,4 @@
-import type { ExportStatus } from '../plugins/csv-export/index.ts'
+import type { ExportStatus } from '../../plugins/csv-export/index.ts'
 import type { Coding } from './soak-clients.ts'
 
 /**

@@ -3,9 +3,9 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { buildApp } from '../app.ts'
-import type { Receipt } from '../plugins/csv-export/index.ts'
-import { listen, until } from './clients.ts'
+import { buildApp } from '../../app.ts'
+import type { Receipt } from '../../plugins/csv-export/index.ts'
+import { listen, until } from '../clients.ts'
 
 /** What the server tells: the answer to a command, an export that it begins, a receipt. */
 export type Message = { answer: unknown } | { begun: string } | { receipt: Receipt }

@@ -5,16 +5,18 @@ import { Agent } from 'node:http'
 import { setImmediate as turn } from 'node:timers/promises'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import type { ExportStatus, Receipt } from '../plugins/csv-export/index.ts'
-import { until } from './clients.ts'
-import { connect, makeReportBig, startDatabase, untilNoneBusy } from './database.ts'
+import type { ExportStatus, Receipt } from '../../plugins/csv-export/index.ts'
+import { until } from '../clients.ts'
+import { connect, makeReportBig, startDatabase, untilNoneBusy } from '../database.ts'
+import { scaled, scaledTimeout } from './scale.ts'
 import { Download } from './soak-clients.ts'
 import { codings, endings, type Plan, Planner } from './soak-plans.ts'
 import type { Command, Held, Message } from './soak-server.ts'
 
 // Repeat a failure with SOAK_SEED: what each download does is the same again, though not how they meet.
 const seed = Number(process.env.SOAK_SEED ?? randomInt(2 ** 31))
-const rounds = 10
+// What is held is compared with the first round.
+const rounds = Math.max(2, scaled(10))
 const downloadsPerRound = 200
 /** Of a round's downloads, those that begin before the server closes and are not waited for. */
 const underWayAtClose = 40
@@ -51,7 +53,7 @@ class Server extends EventEmitter {
   }
 }
 
-t.setTimeout(240_000)
+t.setTimeout(scaledTimeout(240_000))
 const databaseUrl = await startDatabase(t)
 const database = await connect(t, databaseUrl)
 // `complete` means that the last byte has been handed to the operating system, which can keep tens of megabytes for a
