@@ -6,7 +6,7 @@ import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import { cargoColumns } from '../database/cargoes.ts'
 import csvExport from '../plugins/csv-export/index.ts'
-import { contentCodings } from '../plugins/csv-export/reply/content-coding.ts'
+import { contentCodings } from '../plugins/csv-export/options/options.ts'
 import postgres from '../plugins/postgres.ts'
 
 setFlagsFromString('--expose-gc')

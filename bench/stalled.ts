@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { prepareDatabase } from '../database/prepare.ts'
-import { type ContentCoding, contentCodings } from '../plugins/csv-export/reply/content-coding.ts'
+import { type ContentCoding, contentCodings } from '../plugins/csv-export/options/options.ts'
 import { startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
 
 /** KiB of the server's process that one stalled client holds; what the kernel buffers is none of them. */

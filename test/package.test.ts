@@ -45,7 +45,9 @@ t.test('the package as it is published', async (t) => {
     filename: string
     files: { path: string }[]
   }
-  const others = files.map(({ path }) => path).filter((path) => !/^dist\/[\w-]+\.(js|d\.ts)$/.test(path))
+  const others = files
+    .map(({ path }) => path)
+    .filter((path) => !/^dist\/([\w-]+\/)?[\w-]+\.(js|d\.ts)$/.test(path))
   t.same(others.sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
 
   const { devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))

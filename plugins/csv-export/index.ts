@@ -1,8 +1,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import { ChunkEncoder } from './csv/chunk-encoder.ts'
-import { EncodedRows } from './csv/encoded-rows.ts'
 import { CsvEncoder, type Encoder } from './csv/encoder.ts'
+import { ChunkEncoder, EncodedRows } from './csv/ready-text.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
 import {
@@ -16,9 +15,12 @@ import {
   type AnyRow,
   type Column,
   type ColumnKey,
+  type ContentCoding,
   type CsvOptions,
+  contentCodings,
   defined,
   type EncodedOptions,
+  type Heartbeat,
   type PluginOptions,
   pluginDefaults,
   type StreamTextOptions
@@ -26,11 +28,10 @@ import {
 import { checkSettings, settle } from './options/settings.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import { StreamedBody } from './reply/body.ts'
-import { type ContentCoding, contentCodings, ReplyCoding } from './reply/content-coding.ts'
+import { ReplyCoding } from './reply/content-coding.ts'
 import { prepareErrorReply, setStreamHeaders } from './reply/headers.ts'
 import { RunningExports } from './reply/running.ts'
 import { prepareToClose } from './reply/shutdown.ts'
-import type { Heartbeat } from './stream/pump.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
@@ -166,16 +167,21 @@ const bodies = new WeakMap<FastifyReply, { destroyed: boolean }>()
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
-export type { NameList } from './csv/column-use.ts'
 export type { ExportProgress } from './receipts/delivery.ts'
-export type { ExportStatus, MemoryReceiptsOptions, Receipt, ReceiptStore } from './receipts/receipts.ts'
-export type { Heartbeat } from './stream/pump.ts'
+export type {
+  ExportStatus,
+  MemoryReceiptsOptions,
+  NameList,
+  Receipt,
+  ReceiptStore
+} from './receipts/receipts.ts'
 export type {
   Column,
   ColumnKey,
   ContentCoding,
   CsvOptions,
   EncodedOptions,
+  Heartbeat,
   PluginOptions,
   SourceContext,
   SourceInput,

@@ -1,12 +1,5 @@
+import type { NameList } from '../receipts/receipts.ts'
 import type { FileColumn } from './cells.ts'
-
-/** The first names of a kind, and how many there are. */
-export interface NameList {
-  /** Of keys, 1,000 at most. */
-  count: number
-  /** 20 at most. */
-  names: string[]
-}
 
 const mostNames = 20
 /** More are not counted, so that rows with keys of their own do not fill the memory. */

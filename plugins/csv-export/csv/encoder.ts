@@ -1,15 +1,15 @@
+import { describe } from '../describe.ts'
 import { textOf } from '../guard.ts'
 import type { CsvOptions } from '../options/options.ts'
-import { describe } from '../stream/source.ts'
+import type { NameList } from '../receipts/receipts.ts'
 import { type CurrentRecord, inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
 import { FileColumn, isOrdinary } from './cells.ts'
-import { ColumnUse, type NameList } from './column-use.ts'
+import { ColumnUse } from './column-use.ts'
 import { FormulaGuard } from './formulas.ts'
 import { kindOfNoRow } from './kinds.ts'
 import { PlainRows } from './plain-rows.ts'
 import { Quoting } from './quoting.ts'
-import { RecordStringifier } from './record-stringifier.ts'
-import { toStringifyOptions } from './stringify-options.ts'
+import { RecordStringifier, toStringifyOptions } from './record-stringifier.ts'
 
 /** Turns the items of one reply into text, in order. Knows nothing of HTTP. */
 export interface Encoder<T> {

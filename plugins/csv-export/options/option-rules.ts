@@ -1,10 +1,10 @@
 import type { RegisterOptions } from 'fastify'
+import { describe } from '../describe.ts'
 import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from '../errors.ts'
-import { contentCodings } from '../reply/content-coding.ts'
-import { describe } from '../stream/source.ts'
 import { nearestName } from './nearest-name.ts'
 import {
   type CsvOptions,
+  contentCodings,
   type Dialect,
   defined,
   type EncodedOptions,

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
+import { describe } from '../describe.ts'
 import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
-import { describe } from '../stream/source.ts'
 import type { CsvOptions } from './options.ts'
 
 /** What stands between fields and records, and around and in fields, as the text that is written. */

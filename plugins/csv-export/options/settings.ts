@@ -1,5 +1,5 @@
+import { describe } from '../describe.ts'
 import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
-import { describe } from '../stream/source.ts'
 import { type CsvOptions, defined, type StreamOptions } from './options.ts'
 import { checkSeparators } from './separators.ts'
 

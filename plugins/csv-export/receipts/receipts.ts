@@ -1,4 +1,10 @@
-import type { NameList } from '../csv/column-use.ts'
+/** The first names of a kind, and how many there are. */
+export interface NameList {
+  /** Of keys, 1,000 at most. */
+  count: number
+  /** 20 at most. */
+  names: string[]
+}
 
 /** How an export ended. Every export ends in exactly one of these. */
 export type ExportStatus =

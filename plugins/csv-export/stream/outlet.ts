@@ -1,7 +1,14 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { Readable, Writable } from 'node:stream'
 import { guarded } from '../guard.ts'
-import type { Coder, ContentCoding, ReplyCoding } from '../reply/content-coding.ts'
+import type { ContentCoding } from '../options/options.ts'
+import type { Coder } from './coders.ts'
+
+/** Decides on a coder when the first bytes are there. */
+export interface Coding {
+  /** @param size bytes of the body, as far as it is known to be so small */
+  open(size: number): Coder | undefined
+}
 
 export interface OutletEvents {
   /** A chunk has been taken: what comes next is what has to wait. */
@@ -14,7 +21,7 @@ export class Outlet {
   /** Bytes given to the destination. */
   sentBytes = 0
   readonly #destination: Writable
-  readonly #coding: ReplyCoding | undefined
+  readonly #coding: Coding | undefined
   readonly #hash: Hash | undefined
   #coder: Coder | undefined
   #events: OutletEvents | undefined
@@ -24,7 +31,7 @@ export class Outlet {
    * @param coding none to write everything as it is
    * @param hashed whether a digest of the coded bytes will be asked for
    */
-  constructor(destination: Writable, coding: ReplyCoding | undefined, hashed: boolean) {
+  constructor(destination: Writable, coding: Coding | undefined, hashed: boolean) {
     this.#destination = destination
     this.#coding = coding
     this.#hash = hashed ? createHash('sha256') : undefined

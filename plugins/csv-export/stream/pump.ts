@@ -1,5 +1,6 @@
 import type { Hash } from 'node:crypto'
 import type { Encoder } from '../csv/encoder.ts'
+import { isPromiseLike } from '../describe.ts'
 import {
   CSV_EXPORT_CLIENT_STALLED,
   CSV_EXPORT_MAX_BYTES,
@@ -8,18 +9,11 @@ import {
   CSV_EXPORT_SOURCE_STALLED
 } from '../errors.ts'
 import { guarded } from '../guard.ts'
+import type { Heartbeat } from '../options/options.ts'
 import { Deadline } from './deadline.ts'
 import type { Outlet } from './outlet.ts'
-import { isPromiseLike, type Source } from './source.ts'
+import type { Source } from './source.ts'
 import { ownTurn } from './turns.ts'
-
-/** Text sent into a silent stream, so that nothing in between takes the connection for dead. */
-export interface Heartbeat {
-  /** Longest silence, in milliseconds. */
-  every: number
-  /** What is sent after it. */
-  text: string
-}
 
 export interface PumpOptions {
   /** Text is joined up to about this many bytes; 0 writes each item's text by itself. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { stringify } from 'csv-stringify/sync'
 import fc from 'fast-check'
 import t from 'tap'
-import { EncodedRows } from '../../../../plugins/csv-export/csv/encoded-rows.ts'
+import { EncodedRows } from '../../../../plugins/csv-export/csv/ready-text.ts'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, serve } from '../../../helper.ts'
 

@@ -1,7 +1,6 @@
+import { describe } from '../describe.ts'
 import { CSV_EXPORT_INVALID_CHUNK } from '../errors.ts'
-import { describe } from '../stream/source.ts'
 import type { Encoder } from './encoder.ts'
-import { WholePairs } from './whole-pairs.ts'
 
 const lineFeed = 0x0a
 const quote = 0x22
@@ -60,5 +59,58 @@ export class EncodedRows implements Encoder<string | Uint8Array> {
     this.#records += records
     this.#inQuotes = inQuotes
     if (bytes.length > 0) this.#inRecord = inQuotes || bytes.at(-1) !== lineFeed
+  }
+}
+
+/** Text chunks as they are. */
+export class ChunkEncoder implements Encoder<unknown> {
+  count = 0
+  readonly escapedCells = 0
+  readonly columnsWithoutValue = null
+  readonly keysWithoutColumn = null
+  readonly #pairs = new WholePairs()
+
+  encode(chunk: unknown): string | Uint8Array {
+    this.count++
+    if (typeof chunk === 'string' || chunk instanceof Uint8Array) return this.#pairs.join(chunk)
+    throw new CSV_EXPORT_INVALID_CHUNK(this.count, describe(chunk))
+  }
+
+  begin(): string {
+    return ''
+  }
+
+  end(): string {
+    return this.#pairs.end()
+  }
+}
+
+/** A piece of text, and the half of a surrogate pair that has to wait for its other half. */
+const lastHalf = /[\ud800-\udbff]$/
+
+/**
+ * Keeps pairs whole that were cut between two chunks, as each chunk is made bytes by itself: a half alone would become
+ * U+FFFD.
+ */
+class WholePairs {
+  #half = ''
+
+  /** The chunk, with a half that waited in front of it, without one that has to wait. */
+  join(chunk: string | Uint8Array): string | Uint8Array {
+    const half = this.#half
+    if (typeof chunk !== 'string') {
+      this.#half = ''
+      return half === '' ? chunk : Buffer.concat([Buffer.from(half), chunk])
+    }
+    if (chunk === '') return ''
+    const text = half + chunk
+    const kept = lastHalf.exec(text)
+    this.#half = kept === null ? '' : kept[0]
+    return kept === null ? text : text.slice(0, -1)
+  }
+
+  /** The half that never got another. */
+  end(): string {
+    return this.#half
   }
 }

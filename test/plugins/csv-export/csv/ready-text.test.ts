@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { ChunkEncoder } from '../../../../plugins/csv-export/csv/chunk-encoder.ts'
-import { EncodedRows } from '../../../../plugins/csv-export/csv/encoded-rows.ts'
+import { ChunkEncoder, EncodedRows } from '../../../../plugins/csv-export/csv/ready-text.ts'
 import { curl, serve } from '../../../helper.ts'
 
 const pair = '🌻'
