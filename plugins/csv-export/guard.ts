@@ -52,7 +52,8 @@ export function logSafely(
   if (!logged) attempt(() => log[level]({ ...fields, errorMessage: textOf(err) }, message))
 }
 
-function attempt<T>(read: () => T): T | undefined {
+/** What was read, or undefined if that throws. */
+export function attempt<T>(read: () => T): T | undefined {
   try {
     return read()
   } catch {
@@ -67,7 +68,10 @@ function isUsable(thrown: unknown): boolean {
 /** Reads what Fastify and pino read of an error. Throws what they would get. */
 function isReadable(error: object): boolean {
   const read = error as Record<string, unknown>
-  for (const key of ['status', 'statusCode', 'headers', ...Object.keys(error)]) read[key]
+  for (const key of Object.keys(error)) read[key]
+  // Node does sums with a status: a BigInt or a Symbol throws there.
+  for (const key of ['status', 'statusCode']) +(read[key] as number)
+  if (read.headers !== undefined) Object.values(read.headers as object)
   String(read.code)
   String(read.name)
   const seen = new Set<unknown>()

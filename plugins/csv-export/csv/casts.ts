@@ -2,28 +2,14 @@ import type { Cast, CastReturnObject, Options as StringifyOptions } from 'csv-st
 import { describe } from '../describe.ts'
 import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_ROW } from '../errors.ts'
 import { textOf } from '../guard.ts'
-import { type CsvOptions, defined } from '../options/options.ts'
-import type { FileColumn } from './cells.ts'
+import type { CsvOptions } from '../options/options.ts'
 import type { FormulaGuard } from './formulas.ts'
 import { objectText } from './json.ts'
 import type { Quoting } from './quoting.ts'
-
-/** The record that is being written, as far as its cells have to know. */
-export interface CurrentRecord {
-  kind: 'header' | 'row' | 'end mark'
-  /** What a message calls it, such as `row 7`. */
-  name: string
-  /** Fields. */
-  width: number
-  /** Whether it is the first of the file. */
-  isStart: boolean
-  /** Given if its cells were found by their keys: a cast is told the key then. */
-  keyed: readonly FileColumn[] | undefined
-  columns: readonly FileColumn[] | undefined
-}
+import type { CurrentRecord } from './record-stringifier.ts'
 
 /** Where csv-stringify's own would surprise the reader of a report; docs/csv-format.md lists each. */
-const defaultCasts: StringifyOptions['cast'] = {
+const defaultCasts: NonNullable<StringifyOptions['cast']> = {
   string: String,
   number: String,
   bigint: String,
@@ -35,6 +21,8 @@ const defaultCasts: StringifyOptions['cast'] = {
   object: objectText
 }
 
+const castTypes = ['string', 'number', 'bigint', 'boolean', 'date', 'object', 'null', 'undefined'] as const
+
 /** Types whose text is somebody else's, so that it may be a formula; besides those of a cast that is given. */
 const guardedTypes = ['string', 'object']
 
@@ -45,13 +33,14 @@ export function makeCasts(
   formulas: FormulaGuard | undefined,
   quoting: Quoting
 ): NonNullable<StringifyOptions['cast']> {
-  const own = defined(given ?? {})
-  const casts = Object.entries({ ...defaultCasts, ...own }).map(([type, cast]) => {
-    const isGiven = type in own
+  const casts: Record<string, Cast<unknown>> = {}
+  for (const type of castTypes) {
+    const isGiven = given?.[type] !== undefined
+    const cast = given?.[type] ?? defaultCasts[type]
     const guard = isGiven || guardedTypes.includes(type) ? formulas : undefined
-    return [type, wrap(cast as Cast<unknown>, isGiven, guard)]
-  })
-  return Object.fromEntries(casts)
+    if (cast !== undefined) casts[type] = wrap(cast as Cast<unknown>, isGiven, guard)
+  }
+  return casts as NonNullable<StringifyOptions['cast']>
 
   function wrap(cast: Cast<unknown>, isGiven: boolean, guard: FormulaGuard | undefined): Cast<unknown> {
     return (value, context) => {
@@ -63,13 +52,15 @@ export function makeCasts(
         const result = isMark
           ? (value as string)
           : cast(value, isGiven && key !== undefined ? { ...context, column: key } : context)
-        const options = isObject(result) ? optionsOf(result, quoting.separators) : undefined
-        const text = cellText(result)
+        const isText = typeof result === 'string'
+        const options = isText || !isObject(result) ? undefined : optionsOf(result, quoting.separators)
+        const text = isText ? result : cellText(result)
         if (!text) return options ?? result
         const safe = guard === undefined || isMark ? text : guard.guard(text)
         if (safe === undefined) throw new CSV_EXPORT_FORMULA(current.name, columnName(current, index))
-        const quoted = quoting.needsQuotes(safe, index, current.width, current.isStart)
-        if (options === undefined) return quoted ? { value: safe, quoted } : safe
+        const quoted = quoting.needsQuotes(safe, index, current)
+        // csv-stringify takes four times as long for options of a cell.
+        if (options === undefined) return quoted && !quoting.isEverywhere ? { value: safe, quoted } : safe
         return { ...options, value: safe, ...(quoted && { quoted }) }
       } catch (error) {
         throw inColumn(current, index, error)

@@ -7,13 +7,15 @@ const mostCounted = 1_000
 
 /** Columns that no row has had a value for so far, and keys that no column was made for. */
 export class ColumnUse {
-  /** Indices of columns. Mostly none after the first row, and then nobody has to ask. */
-  unused: readonly number[]
+  /** Indices of columns, in any order. Mostly none after the first row, and then nobody has to ask. */
+  readonly unused: number[]
   /** Whether the columns are the keys of the first row: those of later rows count then. */
   readonly countsKeys: boolean
   readonly #keys: readonly string[]
   readonly #known: ReadonlySet<string>
   readonly #unknown = new Set<string>()
+  /** Keys with nothing left to be seen: mostly those of the next row too. */
+  #seen: readonly string[] = []
 
   constructor(columns: readonly FileColumn[], countsKeys: boolean) {
     this.#keys = columns.map(({ key }) => key)
@@ -22,34 +24,46 @@ export class ColumnUse {
     this.countsKeys = countsKeys
   }
 
-  /** The column has a value in some row; null is one. */
-  setUsed(index: number): void {
-    this.unused = this.unused.filter((other) => other !== index)
-  }
-
-  seeKeys(row: object): void {
-    const keys = this.#keys
-    let index = 0
-    for (const key of Object.keys(row)) {
-      // Mostly in the order of the columns, of which some are left out.
-      let at = index
-      while (at < keys.length && keys[at] !== key) at++
-      if (at < keys.length) index = at + 1
-      else if (!this.#known.has(key)) this.#seeUnknown(row as Record<string, unknown>, key)
+  /** A column has a value if a cell of it is not undefined. */
+  seeCells(cells: readonly unknown[]): void {
+    const { unused } = this
+    for (let at = unused.length - 1; at >= 0; at--) {
+      if (cells[unused[at] as number] !== undefined) this.setUsed(at)
     }
   }
 
-  #seeUnknown(row: Record<string, unknown>, key: string): void {
-    if (this.#unknown.size < mostCounted && row[key] !== undefined) this.#unknown.add(key)
+  /** @param at where in `unused` the column stands; the last one is there after it */
+  setUsed(at: number): void {
+    const last = this.unused.pop() as number
+    if (at < this.unused.length) this.unused[at] = last
+  }
+
+  seeKeys(row: object): void {
+    const keys = Object.keys(row)
+    if (isSame(keys, this.#seen)) return
+    let canBeSeenLater = false
+    for (const key of keys) {
+      if (this.#known.has(key) || this.#unknown.has(key) || this.#unknown.size === mostCounted) continue
+      if ((row as Record<string, unknown>)[key] === undefined) canBeSeenLater = true
+      else this.#unknown.add(key)
+    }
+    if (!canBeSeenLater) this.#seen = keys
   }
 
   get columnsWithoutValue(): NameList | null {
-    return names(this.unused.map((index) => this.#keys[index] as string))
+    const unused = this.unused.toSorted((one, other) => one - other)
+    return names(unused.map((index) => this.#keys[index] as string))
   }
 
   get keysWithoutColumn(): NameList | null {
     return names([...this.#unknown])
   }
+}
+
+function isSame(keys: readonly string[], others: readonly string[]): boolean {
+  if (keys.length !== others.length) return false
+  for (let index = 0; index < keys.length; index++) if (keys[index] !== others[index]) return false
+  return true
 }
 
 function names(all: string[]): NameList | null {

@@ -1,15 +1,14 @@
-import { describe } from '../describe.ts'
 import { textOf } from '../guard.ts'
 import type { CsvOptions } from '../options/options.ts'
 import type { NameList } from '../receipts/receipts.ts'
-import { type CurrentRecord, inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
-import { FileColumn, isOrdinary } from './cells.ts'
+import { inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
+import { FileColumn } from './cells.ts'
 import { ColumnUse } from './column-use.ts'
 import { FormulaGuard } from './formulas.ts'
-import { kindOfNoRow } from './kinds.ts'
 import { PlainRows } from './plain-rows.ts'
 import { Quoting } from './quoting.ts'
-import { RecordStringifier, toStringifyOptions } from './record-stringifier.ts'
+import { type CurrentRecord, RecordStringifier, toStringifyOptions } from './record-stringifier.ts'
+import { RowRecords } from './row-records.ts'
 
 /** Turns the items of one reply into text, in order. Knows nothing of HTTP. */
 export interface Encoder<T> {
@@ -34,6 +33,7 @@ export class CsvEncoder implements Encoder<unknown> {
   count = 0
   readonly #formulas: FormulaGuard | undefined
   readonly #stringifier: RecordStringifier
+  readonly #records: RowRecords
   readonly #columnsGiven: boolean
   readonly #plainRowsWanted: boolean
   readonly #excel: boolean
@@ -45,24 +45,17 @@ export class CsvEncoder implements Encoder<unknown> {
   #plainRows: PlainRows | undefined
   #bomWritten = false
   #headerWritten = false
-  #prototype: object | null | undefined
-  #isOrdinary = true
+  #recordWritten = false
 
   constructor(settings: CsvOptions) {
     this.#formulas = FormulaGuard.for(settings.formulas)
     this.#stringifier = new RecordStringifier(toStringifyOptions(settings))
     this.#excel = settings.excel === true
     this.#columnsGiven = settings.columns !== undefined
+    this.#records = new RowRecords(this.#columnsGiven)
     this.#plainRowsWanted = settings.encoder !== 'csv-stringify' && settings.cast === undefined
     this.#endMark = settings.endMark
-    this.#current = {
-      kind: 'row',
-      name: 'row 1',
-      width: 1,
-      isStart: true,
-      keyed: undefined,
-      columns: undefined
-    }
+    this.#current = { kind: 'row', name: 'row 1', width: 1, keyed: undefined, columns: undefined }
     const quoting = new Quoting(this.#stringifier.options, this.#excel)
     this.#stringifier.casts = makeCasts(settings.cast, this.#current, this.#formulas, quoting)
     if (settings.columns !== undefined) {
@@ -86,7 +79,8 @@ export class CsvEncoder implements Encoder<unknown> {
 
   encode(row: unknown): string {
     try {
-      const text = this.#encodePlain(row) ?? this.#encodeOther(row)
+      const record = this.#records.recordOf(row)
+      const text = this.#encodePlain(record) ?? this.#encodeOther(record)
       this.count++
       return text
     } catch (error) {
@@ -116,51 +110,21 @@ export class CsvEncoder implements Encoder<unknown> {
     return head + this.#write('end mark', 'end', cells)
   }
 
-  /** The row itself where the columns say what to read of it, else what it would be in JSON. */
-  #recordOf(row: unknown): object {
-    if (typeof row !== 'object' || row === null) return this.#refuse(describe(row))
-    if (Array.isArray(row)) return row
-    let record: unknown = row
-    if (!this.#columnsGiven && typeof (row as { toJSON?: unknown }).toJSON === 'function') {
-      const kind = kindOfNoRow(row, false)
-      if (kind !== undefined) return this.#refuse(kind)
-      record = (row as { toJSON(key: string): unknown }).toJSON('')
-      if (typeof record !== 'object' || record === null)
-        return this.#refuse(`${describe(record)} from its toJSON()`)
-      if (Array.isArray(record)) return record
-    }
-    const prototype = Object.getPrototypeOf(record)
-    if (prototype !== this.#prototype) this.#checkKind(record as object, prototype)
-    return record as object
-  }
-
-  /** Once for rows of a class, as it costs as much as many cells. */
-  #checkKind(record: object, prototype: object | null): void {
-    const kind = kindOfNoRow(record, this.#columnsGiven)
-    if (kind !== undefined) this.#refuse(kind)
-    this.#isOrdinary = isOrdinary(prototype)
-    this.#prototype = prototype
-    if (this.#plainRows !== undefined) this.#plainRows.prototype = this.#isOrdinary ? prototype : undefined
-  }
-
-  #encodePlain(row: unknown): string | undefined {
+  #encodePlain(record: object): string | undefined {
     if (this.#plainRows === undefined) return undefined
     const escapedCells = this.escapedCells
-    const text = this.#plainRows.encode(row)
+    const text = this.#plainRows.encode(record, this.#records.isOrdinary)
     // What was escaped before the row turned out not to be plain is escaped, and counted, once more.
     if (text === undefined && this.#formulas !== undefined) this.#formulas.escapedCells = escapedCells
     return text
   }
 
-  #encodeOther(row: unknown): string {
-    const record = this.#recordOf(row)
+  #encodeOther(record: object): string {
     if (this.#columns === undefined) this.#discoverColumns(record)
     const head = this.begin()
     const keyed = Array.isArray(record) ? undefined : this.#columns
     const cells = this.#cellsOf(record)
-    for (const index of this.#use?.unused ?? []) {
-      if (cells[index] !== undefined) this.#use?.setUsed(index)
-    }
+    this.#use?.seeCells(cells)
     if (keyed !== undefined && this.#use?.countsKeys) this.#use.seeKeys(record)
     const text = head + this.#write('row', `row ${this.count + 1}`, cells, keyed)
     if (this.count === 0) this.#firstWidth = cells.length
@@ -168,7 +132,7 @@ export class CsvEncoder implements Encoder<unknown> {
       this.#plainRows = PlainRows.for(this.#stringifier.options, {
         columns: this.#columns,
         use: this.#use,
-        prototype: this.#isOrdinary ? this.#prototype : undefined,
+        rowsHavePrototype: Object.getPrototypeOf(record) !== null,
         formulas: this.#formulas,
         excel: this.#excel
       })
@@ -196,7 +160,8 @@ export class CsvEncoder implements Encoder<unknown> {
   #cellsOf(record: object): unknown[] {
     const columns = this.#columns
     const array = Array.isArray(record) ? record : undefined
-    const width = columns?.length ?? (array as unknown[]).length
+    // A record has at least one field: without any it would be a blank line.
+    const width = columns?.length ?? Math.max(1, (array as unknown[]).length)
     if (array !== undefined && array.length > width) {
       throw this.#invalid(`an array of ${array.length} cells for ${width} columns`)
     }
@@ -213,7 +178,7 @@ export class CsvEncoder implements Encoder<unknown> {
   }
 
   #cellOf(record: object, column: FileColumn): unknown {
-    return column.isPlain && this.#isOrdinary
+    return column.isPlain && this.#records.isOrdinary
       ? (record as Record<string, unknown>)[column.key]
       : column.cellOf(record)
   }
@@ -228,16 +193,12 @@ export class CsvEncoder implements Encoder<unknown> {
     const current = Object.assign(this.#current, { kind, name, keyed, width: cells.length })
     try {
       const text = this.#stringifier.stringify(cells, kind === 'header')
-      const line = eof ? text + record_delimiter : current.isStart ? text : record_delimiter + text
-      current.isStart = false
+      const line = eof ? text + record_delimiter : this.#recordWritten ? record_delimiter + text : text
+      this.#recordWritten = true
       return line
     } catch (error) {
       throw isOwn(error) ? error : invalidRow(current, textOf(error), error)
     }
-  }
-
-  #refuse(got: string): never {
-    throw this.#invalid(`yield an object or an array, got ${got}`)
   }
 
   #invalid(reason: string, cause?: unknown): Error {

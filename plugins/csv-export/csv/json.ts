@@ -11,6 +11,8 @@ export function objectText(value: object): string | null {
     return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')
   }
   const text: string | undefined = JSON.stringify(value)
+  // csv-stringify does not know a Date of another realm.
+  if (text === 'null' && types.isDate(value)) throw new RangeError('an invalid Date')
   if (text === undefined || text === 'null') return null
   if (text.startsWith('"')) return JSON.parse(text)
   // A look at each value takes up to twice as long.

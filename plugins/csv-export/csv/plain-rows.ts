@@ -3,7 +3,7 @@ import type { FileColumn } from './cells.ts'
 import type { ColumnUse } from './column-use.ts'
 import type { FormulaGuard } from './formulas.ts'
 import { dateText, numberText } from './plain-values.ts'
-import { isBlank, isEndOfData, usualSeparators } from './quoting.ts'
+import { commentOf, isEndOfData, isMisreadFirst, usualSeparators } from './quoting.ts'
 
 type Settings = Readonly<Stringifier['options']>
 
@@ -11,8 +11,8 @@ type Settings = Readonly<Stringifier['options']>
 interface Known {
   columns: readonly FileColumn[] | undefined
   use: ColumnUse | undefined
-  /** That of the first row. */
-  prototype: object | null | undefined
+  /** Asked of the first row only. */
+  rowsHavePrototype: boolean
   formulas: FormulaGuard | undefined
   excel: boolean
 }
@@ -25,8 +25,6 @@ const { getTime, toISOString } = Date.prototype
  * its cost, as nothing is decided per field that could be decided once. Anything else is csv-stringify's.
  */
 export class PlainRows {
-  /** That of rows whose properties are what they seem: neither inherited from a built-in class nor hidden by a toJSON. */
-  prototype: object | null | undefined
   readonly #keys: readonly string[] | undefined
   readonly #use: ColumnUse | undefined
   readonly #delimiter: string
@@ -36,22 +34,23 @@ export class PlainRows {
   readonly #special: RegExp
   readonly #formulas: FormulaGuard | undefined
 
-  // V8 keeps an object without one as a hash table, whose keys it has to collect for a loop. Asked of the first row
-  // only, as the question costs as much as a field.
-  readonly #rowsHavePrototype: boolean
+  // V8 keeps an object without prototype as a hash table, whose keys it has to collect for a loop: only if they count.
+  readonly #loopsOverKeys: boolean
 
-  private constructor(settings: Settings, { columns, use, prototype, formulas, excel }: Known) {
+  private constructor(settings: Settings, { columns, use, rowsHavePrototype, formulas, excel }: Known) {
     this.#keys = columns?.map(({ key }) => key)
     this.#use = use
-    this.prototype = prototype
-    this.#rowsHavePrototype = prototype !== null
+    this.#loopsOverKeys = rowsHavePrototype || use?.countsKeys === true
     this.#delimiter = settings.delimiter
     this.#quote = settings.quote
     // A replacement, in which a dollar sign stands for itself if it is written twice.
     this.#doubledQuote = this.#quote === '$' ? '$$$$' : this.#quote + this.#quote
     this.#recordDelimiter = String(settings.record_delimiter)
     const separators = excel ? usualSeparators : ''
-    this.#special = new RegExp(`[\\${this.#quote}\\${this.#delimiter}\\n\\r${separators}]`)
+    const comment = commentOf(settings).replaceAll(/./gs, '\\$&')
+    this.#special = new RegExp(
+      `[\\${this.#quote}\\${this.#delimiter}\\n\\r${separators}]${comment && `|${comment}`}`
+    )
     this.#formulas = formulas
   }
 
@@ -61,11 +60,14 @@ export class PlainRows {
     return isPlain ? new PlainRows(settings, known) : undefined
   }
 
-  /** The text of a row, or undefined if csv-stringify has to write it. */
-  encode(row: unknown): string | undefined {
+  /**
+   * The text of a row, or undefined if csv-stringify has to write it.
+   * @param isOrdinary whether its properties are what they seem: none is inherited from a built-in class
+   */
+  encode(row: object, isOrdinary: boolean): string | undefined {
     try {
-      if (typeof row !== 'object' || row === null) return undefined
-      return Array.isArray(row) ? this.#encodeArray(row) : this.#encodeObject(row as Record<string, unknown>)
+      if (Array.isArray(row)) return this.#encodeArray(row)
+      return isOrdinary ? this.#encodeObject(row as Record<string, unknown>) : undefined
     } catch {
       // A getter that throws, a Date that is none: csv-stringify fails there too, and our casts say where.
       return undefined
@@ -74,21 +76,17 @@ export class PlainRows {
 
   #encodeArray(row: unknown[]): string | undefined {
     const delimiter = this.#delimiter
-    const length = this.#keys?.length ?? row.length
+    const length = this.#keys?.length ?? Math.max(1, row.length)
     // csv-stringify's way says what is wrong.
     if (row.length > length) return undefined
     let text = ''
     for (let index = 0; index < length; index++) {
-      const field = this.#field(row[index])
+      const field = index === 0 ? this.#firstField(row[index]) : this.#field(row[index])
       if (field === undefined) return undefined
-      if (index === 0) text = isBlank(field) ? this.#quoted(field) : field
-      else {
-        text += delimiter
-        text += field
-      }
+      if (index !== 0) text += delimiter
+      text += field
     }
-    const unused = this.#use?.unused ?? []
-    for (const index of unused) if (row[index] !== undefined) this.#use?.setUsed(index)
+    this.#use?.seeCells(row)
     return this.#record(text, length)
   }
 
@@ -96,44 +94,35 @@ export class PlainRows {
     const keys = this.#keys
     if (keys === undefined) return undefined
     const use = this.#use as ColumnUse
-    if (use.countsKeys && row.toJSON !== undefined) return undefined
     const delimiter = this.#delimiter
     let text = ''
     let index = 0
-    let hasOtherKeys = !this.#rowsHavePrototype
+    let hasOtherKeys = false
     // Columns are mostly a row's keys in their order. V8 then reads each where the loop stands, without looking for it:
     // a quarter less for 60 columns. https://v8.dev/blog/fast-for-in
-    if (this.#rowsHavePrototype) {
+    if (this.#loopsOverKeys) {
       for (const key in row) {
         if (key !== keys[index]) {
           hasOtherKeys = true
           break
         }
-        const field = this.#field(row[key])
+        const field = index === 0 ? this.#firstField(row[key]) : this.#field(row[key])
         if (field === undefined) return undefined
-        if (index === 0) text = isBlank(field) ? this.#quoted(field) : field
-        else {
-          text += delimiter
-          text += field
-        }
+        if (index !== 0) text += delimiter
+        text += field
         index++
       }
     }
-    // What has each column as a property is a row, whatever it is. The question costs as much as a field.
-    if (index < keys.length && Object.getPrototypeOf(row) !== this.prototype) return undefined
     for (; index < keys.length; index++) {
-      const field = this.#field(row[keys[index] as string])
+      const field =
+        index === 0 ? this.#firstField(row[keys[index] as string]) : this.#field(row[keys[index] as string])
       if (field === undefined) return undefined
-      if (index === 0) text = isBlank(field) ? this.#quoted(field) : field
-      else {
-        text += delimiter
-        text += field
-      }
+      if (index !== 0) text += delimiter
+      text += field
     }
     const { unused } = use
-    for (let at = 0; at < unused.length; at++) {
-      const index = unused[at] as number
-      if (row[keys[index] as string] !== undefined) use.setUsed(index)
+    for (let at = unused.length - 1; at >= 0; at--) {
+      if (row[keys[unused[at] as number] as string] !== undefined) use.setUsed(at)
     }
     if (hasOtherKeys && use.countsKeys) use.seeKeys(row)
     return this.#record(text, keys.length)
@@ -146,6 +135,14 @@ export class PlainRows {
 
   #quoted(field: string): string {
     return this.#quote + field + this.#quote
+  }
+
+  #firstField(value: unknown): string | undefined {
+    const field = this.#field(value)
+    // Asked of a text alone, as the first character of one put together, a date's, costs as much as a field.
+    return typeof value === 'string' && field !== undefined && isMisreadFirst(field)
+      ? this.#quoted(field)
+      : field
   }
 
   #field(value: unknown): string | undefined {
@@ -188,10 +185,11 @@ function hasPlainOptions(settings: Settings): boolean {
     settings.quoted_match === null &&
     settings.quote_record_delimiter === true &&
     settings.escape === settings.quote &&
+    // Of a field that a blank is put around, nobody could say whether that is still to be done.
+    !isMisreadFirst(settings.quote) &&
     isPlainSeparator(settings.delimiter) &&
     isPlainSeparator(settings.quote) &&
-    // Else a field in quotes would look like blanks.
-    settings.quote.trim() !== '' &&
+    /^[^\w+.:-]*$/.test(commentOf(settings)) &&
     ['\n', '\r\n', '\r'].includes(String(settings.record_delimiter))
   )
 }

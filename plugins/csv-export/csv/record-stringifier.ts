@@ -1,5 +1,5 @@
 import { Stringifier, type Options as StringifyOptions } from 'csv-stringify'
-import type { CsvOptions } from '../options/options.ts'
+import { type CsvOptions, defined } from '../options/options.ts'
 import { separatorsOf } from '../options/separators.ts'
 
 /** What is used of csv-stringify's Stringifier that its types do not have; record-stringifier.test.ts holds it to it. */
@@ -9,6 +9,18 @@ export interface Insides {
     stringify(record: object, isHeader?: boolean): [error: Error | undefined, text?: string]
   }
   readonly info: { records: number }
+}
+
+/** The record that is being written, as far as its cells have to know. */
+export interface CurrentRecord {
+  kind: 'header' | 'row' | 'end mark'
+  /** What a message calls it, such as `row 7`. */
+  name: string
+  /** Fields. */
+  width: number
+  /** Given if its cells were found by their keys: a cast is told the key then. */
+  keyed: readonly { key: string }[] | undefined
+  columns: readonly { key: string }[] | undefined
 }
 
 /** csv-stringify's text of a record, without what its stream costs for each. */
@@ -43,20 +55,22 @@ export function toStringifyOptions(options: CsvOptions): StringifyOptions {
   const { bom, eof, header = true, headerAsComment, quoted, quotedEmpty, quotedMatch, quotedString } = options
   const { quoteRecordDelimiter = true } = options
   const { delimiter, quote, escape: escapeCharacter, recordDelimiter } = separatorsOf(options)
-  return {
+  const all = {
     bom,
     delimiter,
     eof,
     // It takes none for the empty text, which is in every field.
     escape: escapeCharacter || '"',
     header,
-    headerAsComment,
+    header_as_comment: headerAsComment,
     quote,
     quoted,
-    quotedEmpty,
-    quotedMatch,
-    quotedString,
-    quoteRecordDelimiter,
-    recordDelimiter
-  } as StringifyOptions
+    quoted_empty: quotedEmpty,
+    quoted_match: quotedMatch,
+    quoted_string: quotedString,
+    quote_record_delimiter: quoteRecordDelimiter,
+    record_delimiter: recordDelimiter
+  }
+  // Each name costs it a regular expression.
+  return defined(all) as StringifyOptions
 }

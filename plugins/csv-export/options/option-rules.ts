@@ -8,10 +8,13 @@ import {
   type Dialect,
   defined,
   type EncodedOptions,
+  type EncodedToCsvOptions,
+  httpOptions,
   type PluginOptions,
   pluginDefaults,
   type StreamOptions,
-  type StreamTextOptions
+  type StreamTextOptions,
+  type ToCsvOptions
 } from './options.ts'
 
 /** What a Node timer can wait: above it, it would fire at once. */
@@ -172,6 +175,8 @@ const streamTextRules: Record<keyof StreamTextOptions, Rule> = {
   }
 }
 
+const toCsvRules: Record<keyof ToCsvOptions | keyof CsvOptions, Rule> = { ...csvRules, flush: boolean }
+
 export const dialectOptionNames = Object.keys(dialectRules)
 export const streamOptionNames = Object.keys(streamRules)
 export const csvOptionNames = Object.keys(csvRules)
@@ -183,19 +188,26 @@ const encodedOptionNames = Object.keys({
   maxRows: true,
   header: true,
   encoded: true,
-  formulas: true
-} satisfies Record<keyof EncodedOptions, unknown>)
+  formulas: true,
+  flush: true
+} satisfies Record<keyof EncodedOptions | keyof EncodedToCsvOptions, unknown>)
 export const streamTextOptionNames = Object.keys(streamTextRules)
 export const pluginOptionNames = Object.keys(pluginRules)
 
 /** Throws CSV_EXPORT_UNKNOWN_OPTION or CSV_EXPORT_INVALID_OPTION for the first option that is wrong. */
 export function checkCsvOptions(options: unknown): asserts options is CsvOptions {
   check(options, csvRules)
-  const given = defined(options as CsvOptions)
-  if (!given.encoded) return
-  const [name, value] = Object.entries(given).find(([name]) => !encodedOptionNames.includes(name)) ?? []
-  if (name === undefined) return
-  throw new CSV_EXPORT_INVALID_OPTION(name, 'left out with "encoded: true"', describe(value))
+  checkEncoded(options as CsvOptions)
+}
+
+function checkEncoded(options: CsvOptions | ToCsvOptions): void {
+  if (!options.encoded) return
+  refuse(options, (name) => !encodedOptionNames.includes(name), 'left out with "encoded: true"')
+}
+
+function refuse(options: object, isRefused: (name: string) => boolean, expected: string): void {
+  const [name, value] = Object.entries(defined(options)).find(([name]) => isRefused(name)) ?? []
+  if (name !== undefined) throw new CSV_EXPORT_INVALID_OPTION(name, expected, describe(value))
 }
 
 /** As `checkCsvOptions`, for the options of the plugin. */
@@ -210,6 +222,14 @@ export function checkPluginOptions(options: unknown): asserts options is PluginO
 export function checkReturned(name: 'concurrencyKey' | 'genExportId', value: unknown): void {
   if (typeof value === 'string') return
   throw new CSV_EXPORT_INVALID_OPTION(name, 'a function that returns a string', describe(value))
+}
+
+/** As `checkCsvOptions`, for `toCsv()`. */
+export function checkToCsvOptions(options: unknown): asserts options is ToCsvOptions {
+  check(options, toCsvRules)
+  const isOfHttp = (name: string) => httpOptions.includes(name as (typeof httpOptions)[number])
+  refuse(options as object, isOfHttp, 'left out of toCsv(), which knows no HTTP')
+  checkEncoded(options as ToCsvOptions)
 }
 
 /** As `checkCsvOptions`, for `reply.streamText()`. */

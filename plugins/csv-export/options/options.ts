@@ -103,7 +103,7 @@ export interface CsvOptions<Row = any> extends StreamOptions {
   columns?: readonly Column<Row>[] | undefined
   /** Whether a line of column names comes first. @default true */
   header?: boolean | undefined
-  /** Text before the header line that makes it a comment; true is `#`. @default false */
+  /** Text before the header line that makes it a comment; true is `#`. Fields that contain it are quoted. @default false */
   headerAsComment?: boolean | string | Buffer | undefined
   /** Whether a byte order mark comes first, which Excel needs to read UTF-8. @default false */
   bom?: boolean | undefined
@@ -158,6 +158,21 @@ export interface EncodedOptions
   encoded: true
   /** Said where the server's default is another: nobody looks for formulas in these rows. */
   formulas?: 'keep' | undefined
+}
+
+/** What is about HTTP, and means nothing to a script. */
+export const httpOptions = ['filename', 'compress', 'commitAfter', 'stallTimeout', 'onReceipt'] as const
+type HttpOptions = (typeof httpOptions)[number]
+
+/** Options of `toCsv()`: those of `reply.csv()` that are not about HTTP. */
+export interface ToCsvOptions<Row = any> extends Omit<CsvOptions<Row>, HttpOptions> {
+  /** Whether a chunk is given as soon as the rows pause; else each but the last is full. @default true */
+  flush?: boolean | undefined
+}
+
+/** As `EncodedOptions`, of `toCsv()`. */
+export interface EncodedToCsvOptions extends Omit<EncodedOptions, HttpOptions> {
+  flush?: boolean | undefined
 }
 
 /** Options given when the plugin is registered: defaults of both helpers, and what concerns the server as a whole. */

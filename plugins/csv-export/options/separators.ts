@@ -34,6 +34,13 @@ export function separatorsOf(options: CsvOptions): Separators {
   }
 }
 
+/** What a reader of the file is told that a comment begins with: one character. Empty if the header is no comment. */
+export function commentMarkOf(header: unknown, headerAsComment: unknown): string {
+  if (!header || !headerAsComment) return ''
+  const [mark = ''] = headerAsComment === true ? '#' : String(headerAsComment)
+  return mark
+}
+
 /** Throws CSV_EXPORT_INVALID_OPTION if a file with these separators could not be read back. */
 export function checkSeparators(options: CsvOptions): void {
   const separators = separatorsOf(options)
@@ -46,13 +53,14 @@ export function checkSeparators(options: CsvOptions): void {
     for (const other of names.slice(index + 1)) checkPair(name, other, separators, options)
   }
   if (separators.quote === '') checkNothingQuoted(options)
-  checkComment(options, separators.recordDelimiter)
+  checkComment(options, separators, names)
 }
 
 function checkText(name: Name, text: string, option: unknown): void {
   const isText = Buffer.isBuffer(option) ? isUtf8(option) : text.isWellFormed()
   if (!isText) throw refusal(name, 'whole characters, no half of a surrogate pair and no byte of none', text)
   if (name !== 'recordDelimiter' && /[\r\n]/.test(text)) throw refusal(name, 'without a line break', text)
+  if (text.includes('\ufeff')) throw refusal(name, 'without a byte order mark', text)
   if (name === 'quote' && text.length > 1) throw refusal(name, 'of at most one character', text)
 }
 
@@ -86,10 +94,16 @@ function checkNothingQuoted(options: CsvOptions): void {
   }
 }
 
-function checkComment({ headerAsComment }: CsvOptions, recordDelimiter: string): void {
+function checkComment(options: CsvOptions, separators: Separators, names: readonly Name[]): void {
+  const { header = true, headerAsComment } = options
   const text = headerAsComment === true ? '#' : String(headerAsComment || '')
-  if (!/[\r\n]/.test(text) && !text.includes(recordDelimiter)) return
-  throw refusal('headerAsComment', 'without a line break or "recordDelimiter"', text)
+  if (/[\r\n]/.test(text) || text.includes(separators.recordDelimiter)) {
+    throw refusal('headerAsComment', 'without a line break or "recordDelimiter"', text)
+  }
+  const mark = commentMarkOf(header, headerAsComment)
+  const separator = names.find((name) => mark !== '' && separators[name].includes(mark))
+  if (separator === undefined) return
+  throw refusal('headerAsComment', `a text whose first character is not in "${separator}"`, text)
 }
 
 function refusal(name: string, expected: string, text: string): Error {

@@ -1,7 +1,7 @@
 import { describe } from '../describe.ts'
 import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
 import { type CsvOptions, defined, type StreamOptions } from './options.ts'
-import { checkSeparators } from './separators.ts'
+import { checkSeparators, separatorsOf } from './separators.ts'
 
 /** Excel takes UTF-8 for another encoding without a byte order mark, and runs formulas. */
 const excelPreset = { bom: true, recordDelimiter: '\r\n', formulas: 'escape' } satisfies CsvOptions
@@ -28,8 +28,21 @@ export function settle<Defaults extends CsvOptions, Options extends StreamOption
 export function checkSettings(settings: CsvOptions): void {
   const { encoded, formulas = 'keep' } = settings
   if (!encoded) checkSeparators(settings)
+  if (!encoded) checkEndMark(settings)
   if (!encoded || formulas === 'keep') return
   // Registered to guard every file, it must not be lost for one without a word.
   const expected = `'keep' with "encoded: true", as the rows are sent as they are`
   throw new CSV_EXPORT_INVALID_OPTION('formulas', expected, describe(formulas))
+}
+
+/** Without a quote, it would be found out at the end of every export. */
+function checkEndMark(settings: CsvOptions): void {
+  const { endMark = '' } = settings
+  const { quote, delimiter, recordDelimiter } = separatorsOf(settings)
+  if (quote !== '' || ![delimiter, recordDelimiter, '\n', '\r'].some((text) => endMark.includes(text))) return
+  throw new CSV_EXPORT_INVALID_OPTION(
+    'endMark',
+    'without a separator where there is no "quote"',
+    describe(endMark)
+  )
 }

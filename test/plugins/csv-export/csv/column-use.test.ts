@@ -53,6 +53,25 @@ t.test('keys of later rows that the first did not have are listed', async (t) =>
   })
 })
 
+t.test('a row of very many keys is written while somebody waits', async (t) => {
+  const wide = (letter: string) =>
+    Object.fromEntries(Array.from({ length: 60_000 }, (_, index) => [letter + index, index]))
+  const [row, other] = [wide('a'), wide('b')]
+  // Looked for one by one, they would take half a minute.
+  t.same(use([row, row, other]), {
+    columns: null,
+    keys: { count: 1000, names: Object.keys(other).slice(0, 20) }
+  })
+  t.same(use([[], row], { columns: Object.keys(row) }), { columns: null, keys: null })
+})
+
+t.test('a key is listed once a row has a value for it', async (t) => {
+  const rows = [{ a: 1 }, { a: 2, b: undefined }, { a: 3, b: undefined }, { a: 4, b: 5 }]
+  t.same(use(rows).keys, list('b'))
+  const columns = ['x', 'y', 'z', 'a']
+  t.same(use([[1], [undefined, undefined, 1]], { columns }).columns, list('y', 'a'), 'in their order')
+})
+
 t.test('both are in the receipt and in the log of a complete export only', async (t) => {
   let ended = gate<Receipt>()
   const { url, log } = await serve(t, (app) => {

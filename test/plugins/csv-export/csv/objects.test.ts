@@ -92,6 +92,11 @@ t.test('what JSON would lose is an error, at any depth', async (t) => {
   }
 })
 
+t.test('an invalid Date of another realm is an error too', async (t) => {
+  t.throws(() => cell(runInNewContext('new Date(NaN)')), { message: 'row 2: column "a": an invalid Date' })
+  t.equal(cell([runInNewContext('new Date(NaN)')]), '[null]', 'in an object it is what JSON makes of it')
+})
+
 t.test('bytes of another realm are base64 too', async (t) => {
   t.equal(cell(runInNewContext('new Uint8Array([104, 105])')), 'aGk=')
 })

@@ -18,7 +18,7 @@ const replaced = Object.assign(new Date(0), { toISOString: () => 'then, "once"' 
 const shifted = Object.assign(new Date(0), { getTime: () => 86_400_000 })
 const foreign = runInNewContext('new Date(5)')
 
-const separators = '",;\t\r\n\'| a=-5\\.$^]\u2028\ud800\udc00é東'
+const separators = '#/",;\t\r\n\'| a=-5\\.$^]\u2028\ud800\udc00é東'
 const text = fc.oneof(
   fc.string({ unit: 'binary' }),
   fc.string({ unit: fc.constantFrom(...separators.split('')) })
@@ -71,6 +71,23 @@ const key = fc.oneof(
   fc.constantFrom('a.b', 'a[0]', '__proto__', 'constructor')
 )
 
+class Named {
+  get name(): string {
+    return 'of the class'
+  }
+}
+const inheritingToJSON = {
+  toJSON(this: object): object {
+    return { ...this, id: 'in JSON', added: 1 }
+  }
+}
+
+/** A bound function is as native as those of the language are. */
+const withNativeGetter = Object.defineProperty({}, 'name', {
+  enumerable: true,
+  get: (() => 'native').bind(null)
+})
+
 /** Ways for an object to have the same fields. */
 const wrappings: ((fields: object) => object)[] = [
   (fields) => Object.assign(Object.create(null), fields),
@@ -80,6 +97,21 @@ const wrappings: ((fields: object) => object)[] = [
   (fields) =>
     new Proxy(fields, { ownKeys: () => assert.fail('nobody has to ask'), get: (_, name) => String(name) }),
   (fields) => Object.freeze({ ...fields }),
+  (fields) => Object.assign({ toJSON: () => Object.values(fields) }, fields),
+  (fields) => Object.defineProperty({ ...fields }, 'toJSON', { value: () => ({ name: 'x', ...fields }) }),
+  ...[
+    () => new Named(),
+    () => Object.create(inheritingToJSON),
+    () => new Map(),
+    () => new Error('x'),
+    () => new Date(5),
+    () => new String('x'),
+    () => Promise.resolve(),
+    () => Object.create(withNativeGetter),
+    () => new URL('http://x')
+  ].map(
+    (make) => (fields: object) => Object.defineProperties(make(), Object.getOwnPropertyDescriptors(fields))
+  ),
   (fields) => Object.defineProperty({ ...fields }, 'id', { enumerable: true, get: () => 'got' }),
   (fields) =>
     Object.defineProperty({ ...fields }, 'name', { enumerable: true, get: () => assert.fail('a getter') })
@@ -110,12 +142,12 @@ const options: fc.Arbitrary<CsvOptions> = fc.record(
       maxLength: 6
     }),
     header: fc.boolean(),
-    headerAsComment: fc.boolean(),
+    headerAsComment: fc.constantFrom<boolean | string>(true, false, '//', 'a', '$', '.'),
     bom: fc.boolean(),
     eof: mostly(true, false),
     delimiter: fc.constantFrom(',', ';', '\t', '|', '$', '::', '-', ']', '\\', '^', 'é'),
     recordDelimiter: fc.constantFrom('\n', 'windows', 'mac', 'unix', 'unicode', '--'),
-    quote: mostly<string | boolean>('"', "'", ']', '\\', '$', false),
+    quote: mostly<string | boolean>('"', "'", ']', '\\', '$', ' ', false),
     escape: mostly('"', "'", '\\', '$'),
     quoted: mostly(false, true),
     quotedEmpty: mostly<boolean | undefined>(undefined, true, false),
@@ -139,7 +171,8 @@ const plainOptions: fc.Arbitrary<CsvOptions> = fc
     header: fc.boolean(),
     delimiter: rarely(inTexts, ',', ';', '\t', '|', '$', ']', '^', 'é'),
     recordDelimiter: fc.constantFrom('\n', 'windows', 'mac'),
-    quote: rarely(inTexts, '"', '"', "'", '$', '\\'),
+    quote: rarely(inTexts, '"', '"', "'", '$', '\\', ' '),
+    headerAsComment: fc.constantFrom<boolean | string>(false, false, '#', ']=', '-'),
     formulas: fc.constantFrom('keep' as const, 'escape' as const),
     excel: fc.boolean()
   })

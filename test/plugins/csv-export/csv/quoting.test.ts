@@ -29,29 +29,49 @@ t.test('a first field that is blank is quoted, no other', async (t) => {
   t.equal(encode([{ a: ' x', b: 1 }]), 'a,b\n x,1\n')
 })
 
-t.test('a first field that is quoted is not quoted again, as the quote is a blank', async (t) => {
+t.test('a first field that begins like a byte order mark is quoted', async (t) => {
+  const mark = '\ufeffx'
   for (const encoder of bothWays) {
-    const text = encode([['x'], [' ']], { header: false, quote: ' ', encoder })
-    t.equal(text, 'x\n    \n', encoder)
+    const rows = [
+      [mark, mark],
+      [mark, mark]
+    ]
+    const line = `"${mark}",${mark}\n`
+    t.equal(encode(rows, { columns: [mark, 'b'], encoder }), `"${mark}",b\n${line}${line}`)
+    t.equal(encode(rows, { header: false, bom: true, encoder }), `\ufeff${line}${line}`)
+    t.equal(encode(rows, { header: false, headerAsComment: true, encoder }), line + line)
   }
 })
 
-t.test('a byte order mark that is text is quoted where a file begins', async (t) => {
-  const mark = '\ufeffx'
-  t.equal(encode([{ [mark]: mark, b: 1 }]), `"${mark}",b\n${mark},1\n`)
-  t.equal(
-    encode(
-      [
-        [mark, 1],
-        [mark, 1]
-      ],
-      { header: false }
-    ),
-    `"${mark}",1\n${mark},1\n`
-  )
-  t.equal(encode([[1, mark]], { header: false }), `1,${mark}\n`)
-  t.equal(encode([[mark]], { header: false, bom: true }), `\ufeff${mark}\n`)
-  t.equal(encode([], { columns: [mark], headerAsComment: true }), `# ${mark}\n`)
+t.test('where the header is a comment, a field that would begin another is quoted', async (t) => {
+  for (const encoder of bothWays) {
+    const rows = Array(3).fill({ id: '#1', room: 'Room #5', price: '$/1' })
+    const settings = { encoder, endMark: '#END' }
+    const withHeader = (line: string, mark: string) => `${mark} id,room,price\n${line.repeat(3)}#END 3,,\n`
+    t.equal(
+      encode(rows, { ...settings, headerAsComment: true }),
+      withHeader('"#1","Room #5",$/1\n', '#'),
+      'the end mark may be one'
+    )
+    t.equal(encode(rows, { ...settings, headerAsComment: '$/' }), withHeader('#1,Room #5,"$/1"\n', '$/'))
+    const withoutHeader = { encoder, header: false, headerAsComment: true }
+    t.equal(encode(rows, withoutHeader), '#1,Room #5,$/1\n'.repeat(3), 'no comment is written')
+  }
+  for (const [header, settings] of [
+    ['a\nb', {}],
+    ['a\rb', {}],
+    ['a\u2028b', { recordDelimiter: 'unicode' }]
+  ] as const) {
+    t.throws(() => encode([], { columns: [header], headerAsComment: true, ...settings }), {
+      code: 'CSV_EXPORT_INVALID_ROW',
+      message: `header: column ${JSON.stringify(header)}: ${JSON.stringify(header)} has a line break, which would end the comment`
+    })
+  }
+})
+
+t.test('a quote that is a blank is put around a field once', async (t) => {
+  const rows = Array(2).fill({ a: ' ', b: 1 })
+  for (const encoder of bothWays) t.equal(encode(rows, { quote: ' ', encoder }), 'a,b\n    ,1\n    ,1\n')
 })
 
 t.test('without a quote, what needs one is an error', async (t) => {

@@ -113,6 +113,28 @@ t.test('what would be a blank record is an error that names the row', async (t) 
   t.equal(encode([Object.assign(new Bag(), { a: 1 })]), 'a\n1\n')
 })
 
+t.test('what is no row is none with the properties of one either', async (t) => {
+  for (const [name, value] of Object.entries<object>({
+    ...runInNewContext('({ Map: new Map(), Promise: Promise.resolve(), generator: (function* () {})() })'),
+    ...{ Set: new Set(), primitive: new String('') }
+  })) {
+    const row = Object.assign(value, good)
+    for (const settings of [{}, { columns: ['a', 'b'] }]) {
+      fails(t, [good, row], new RegExp(`^row 2: yield an object or an array, got an? .*${name}`), settings)
+    }
+  }
+  fails(t, [good, Object.assign(new Error('x'), good)], /^row 2: .* got an Error$/)
+  fails(t, [{ 0: 'x', 1: 'y' }, new String('ab')], /^row 2: .* got an object around a primitive$/)
+})
+
+t.test('an array without cells is a record of one empty field', async (t) => {
+  for (const encoder of bothWays) {
+    const settings = { header: false, encoder }
+    t.equal(encode([[], [1], []], { ...settings, endMark: '#END' }), '""\n1\n""\n#END 3\n')
+    t.equal(encode([[], []], { ...settings, columns: ['a', 'b'] }), ',\n,\n')
+  }
+})
+
 t.test('with columns, an error or a date is read as any object', async (t) => {
   const rows = [new Error('first'), Object.assign(new TypeError('second'), { code: 'E' })]
   for (const encoder of bothWays) {

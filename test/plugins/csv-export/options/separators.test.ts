@@ -74,7 +74,20 @@ const refused: [name: keyof CsvOptions, options: CsvOptions][] = [
   ['headerAsComment', { headerAsComment: 'a\rb' }],
   ['headerAsComment', { headerAsComment: Buffer.from('#\n#') }],
   ['headerAsComment', { headerAsComment: true, recordDelimiter: '#' }],
-  ['headerAsComment', { headerAsComment: 'a--b', recordDelimiter: '--' }]
+  ['headerAsComment', { headerAsComment: 'a--b', recordDelimiter: '--' }],
+  // A comment that begins with a separator, in each record then.
+  ['headerAsComment', { headerAsComment: ',' }],
+  ['headerAsComment', { headerAsComment: '"' }],
+  ['headerAsComment', { headerAsComment: true, delimiter: '#' }],
+  ['headerAsComment', { headerAsComment: '# of all rows', delimiter: ';#' }],
+  ['headerAsComment', { headerAsComment: '#', quote: '#' }],
+  ['headerAsComment', { headerAsComment: true, recordDelimiter: '-#-' }],
+  ['headerAsComment', { headerAsComment: '\\', escape: '\\' }],
+  // A byte order mark, which readers drop where a file begins with it.
+  ['delimiter', { delimiter: '\ufeff' }],
+  ['quote', { quote: '\ufeff' }],
+  ['recordDelimiter', { recordDelimiter: '-\ufeff' }],
+  ['escape', { escape: '\ufeff' }]
 ]
 
 const accepted: CsvOptions[] = [
@@ -100,6 +113,9 @@ const accepted: CsvOptions[] = [
   { quote: false, delimiter: '\\', escape: '\\' },
   { quote: '', quoted: false, quotedString: false, quotedEmpty: false, quotedMatch: false },
   { headerAsComment: '# the columns: ' },
+  { headerAsComment: '# id, name, "more"' },
+  { headerAsComment: true, quote: false, delimiter: '"' },
+  { headerAsComment: true, header: false, delimiter: '#' },
   { headerAsComment: true, recordDelimiter: 'windows' },
   { headerAsComment: false, recordDelimiter: 'false' }
 ]
