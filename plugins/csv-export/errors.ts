@@ -75,6 +75,13 @@ export const CSV_EXPORT_CLIENT_GONE = createError(
   499
 )
 
+/** The reason of a source's `signal` when whoever reads `toCsv()` has had enough. */
+export const CSV_EXPORT_ABANDONED = createError(
+  'CSV_EXPORT_ABANDONED',
+  'the reader of the chunks stopped before their end',
+  499
+)
+
 /** The client took nothing for `stallTimeout` while there was something to send. */
 export const CSV_EXPORT_CLIENT_STALLED = createError(
   'CSV_EXPORT_CLIENT_STALLED',

@@ -20,10 +20,12 @@ import {
   contentCodings,
   defined,
   type EncodedOptions,
+  type EncodedToCsvOptions,
   type Heartbeat,
   type PluginOptions,
   pluginDefaults,
-  type StreamTextOptions
+  type StreamTextOptions,
+  type ToCsvOptions
 } from './options/options.ts'
 import { checkSettings, settle } from './options/settings.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
@@ -175,17 +177,20 @@ export type {
   Receipt,
   ReceiptStore
 } from './receipts/receipts.ts'
+export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {
   Column,
   ColumnKey,
   ContentCoding,
   CsvOptions,
   EncodedOptions,
+  EncodedToCsvOptions,
   Heartbeat,
   PluginOptions,
   SourceContext,
   SourceInput,
-  StreamTextOptions
+  StreamTextOptions,
+  ToCsvOptions
 }
 // What `require('fastify-csv-export')` gives: https://nodejs.org/api/modules.html#loading-ecmascript-modules-using-require
 export { MemoryReceipts, plugin as csvExport, plugin as 'module.exports' }

@@ -37,7 +37,8 @@ const levels: Record<ExportStatus, 'info' | 'warn' | 'error'> = {
   server_closing: 'warn',
   limit_reached: 'warn',
   source_stalled: 'error',
-  source_failed: 'error'
+  source_failed: 'error',
+  abandoned: 'info'
 }
 
 /** Tells everyone who wants to know how an export ended; resolves when they know. Never rejects. */

@@ -1,3 +1,6 @@
+import type { Hash } from 'node:crypto'
+import { attempt } from '../guard.ts'
+
 /** The first names of a kind, and how many there are. */
 export interface NameList {
   /** Of keys, 1,000 at most. */
@@ -15,16 +18,17 @@ export type ExportStatus =
   | 'source_stalled'
   | 'limit_reached'
   | 'server_closing'
+  | 'abandoned'
 
 /** What can be said of an export once it has ended. Plain JSON. */
 export interface Receipt {
   /** The `Export-Id` header of the reply. */
   id: string
-  /** Fastify's id of the request. */
-  requestId: string
-  /** The `report` option: the route's path if it was left out. */
+  /** Fastify's id of the request; null for `toCsv()`, which has none. */
+  requestId: string | null
+  /** The `report` option; the route's path, or `toCsv`, if it was left out. */
   report: string
-  /** `complete` means that the last byte has been handed to the operating system. */
+  /** `complete` means that the last byte has been handed to the operating system, or by `toCsv()` to its reader. */
   status: ExportStatus
   /** Rows (of `reply.streamText`: chunks) taken from the source and encoded. */
   rows: number
@@ -56,6 +60,48 @@ export interface Receipt {
   errorCode: string | null
   /** SHA-256 of the `bytes` (not of the `sentBytes`), in hexadecimal, where the `digest` option or the request's `TE: trailers` asked for it. */
   sha256: string | null
+}
+
+/** What has been counted of an export. */
+export interface Counted {
+  id: string
+  requestId: string | null
+  report: string
+  encoder: Pick<Receipt, 'escapedCells' | 'columnsWithoutValue' | 'keysWithoutColumn'> & { count: number }
+  bytes: number
+  sentBytes: number
+  contentCoding: string | null
+  /** Milliseconds on the clock of `performance.now()`. */
+  startedAt: number
+  firstByteAt: number | undefined
+  hash: Hash | undefined
+}
+
+/** @param reason why it ended; none if it is complete */
+export function makeReceipt(counted: Counted, reason: Error | undefined): Receipt {
+  const { id, requestId, report, encoder, bytes, sentBytes, contentCoding, startedAt, firstByteAt, hash } =
+    counted
+  const milliseconds = (at: number) => Math.round((at - startedAt) * 1000) / 1000
+  const isComplete = reason === undefined
+  return {
+    id,
+    requestId,
+    report,
+    rows: encoder.count,
+    bytes,
+    contentCoding,
+    sentBytes,
+    escapedCells: encoder.escapedCells,
+    columnsWithoutValue: isComplete ? encoder.columnsWithoutValue : null,
+    keysWithoutColumn: isComplete ? encoder.keysWithoutColumn : null,
+    status: statusOf(reason),
+    startedAt: new Date(performance.timeOrigin + startedAt).toISOString(),
+    firstByteAfter: firstByteAt === undefined ? null : milliseconds(firstByteAt),
+    duration: milliseconds(performance.now()),
+    errorCode: errorCodeOf(reason),
+    // A copy's, as a hash gives its digest only once.
+    sha256: hash === undefined ? null : hash.copy().digest('hex')
+  }
 }
 
 /** Where receipts are kept for those who ask later. `put` is called once for each export that ends. */
@@ -106,6 +152,7 @@ export class MemoryReceipts implements ReceiptStore {
 }
 
 const statuses: Record<string, ExportStatus> = {
+  CSV_EXPORT_ABANDONED: 'abandoned',
   CSV_EXPORT_CLIENT_GONE: 'client_gone',
   CSV_EXPORT_CLIENT_STALLED: 'client_stalled',
   CSV_EXPORT_SOURCE_STALLED: 'source_stalled',
@@ -117,9 +164,9 @@ const statuses: Record<string, ExportStatus> = {
 }
 
 /** The status of an export that ended for a reason, or for none. */
-export function statusOf(reason: unknown): ExportStatus {
+export function statusOf(reason: Error | undefined): ExportStatus {
   if (reason === undefined) return 'complete'
-  const { code } = (reason ?? {}) as { code?: unknown }
+  const code = read(reason, 'code')
   // Not `statuses[code]`: a source's own error may carry any code.
   return typeof code === 'string' && Object.hasOwn(statuses, code)
     ? (statuses[code] as ExportStatus)
@@ -127,8 +174,12 @@ export function statusOf(reason: unknown): ExportStatus {
 }
 
 /** What a receipt says of the error that ended an export. */
-export function errorCodeOf(reason: unknown): string | null {
+export function errorCodeOf(reason: Error | undefined): string | null {
   if (reason === undefined) return null
-  const { code, name } = (reason ?? {}) as { code?: unknown; name?: unknown }
-  return String(code ?? name ?? 'Error')
+  return attempt(() => String(read(reason, 'code') ?? read(reason, 'name') ?? 'Error')) ?? 'Error'
+}
+
+/** A getter may throw though it did not when the error was looked at before. */
+function read(error: Error, key: 'code' | 'name'): unknown {
+  return attempt(() => (error as { code?: unknown; name: unknown })[key])
 }

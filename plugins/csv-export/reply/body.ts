@@ -1,10 +1,15 @@
 import { createHash, type Hash } from 'node:crypto'
-import type { Http2Stream } from 'node:http2'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
-import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
-import { guarded, toError } from '../guard.ts'
+import {
+  CSV_EXPORT_BODY_DESTROYED,
+  CSV_EXPORT_CLIENT_GONE,
+  CSV_EXPORT_CLIENT_STALLED,
+  CSV_EXPORT_MAX_DURATION
+} from '../errors.ts'
+import { toError } from '../guard.ts'
+import type { ContentCoding } from '../options/options.ts'
 import {
   deliver,
   type ExportProgress,
@@ -12,23 +17,29 @@ import {
   publishStart,
   type Recipients
 } from '../receipts/delivery.ts'
-import { errorCodeOf, type Receipt, statusOf } from '../receipts/receipts.ts'
-import { Outlet } from '../stream/outlet.ts'
-import { Pump, type PumpOptions } from '../stream/pump.ts'
+import { makeReceipt, type Receipt } from '../receipts/receipts.ts'
+import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
+import { Deadline } from '../stream/deadline.ts'
+import { type Destination, Sender } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
-import { breakConnection, headHasGone } from './connection.ts'
+import { compress } from './compress.ts'
+import { headHasGone } from './connection.ts'
 import type { ReplyCoding } from './content-coding.ts'
+import { Ending } from './ending.ts'
 import {
   addTrailers,
+  dropLength,
   dropTrailers,
   exportIdHeader,
-  prepareErrorReply,
   separateTrailerNames,
   takesTrailers
 } from './headers.ts'
 import type { Breakable, RunningExports } from './running.ts'
 
-export interface BodyOptions extends PumpOptions, Recipients {
+export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Recipients {
+  /** Milliseconds; 0 is no limit. */
+  stallTimeout: number
+  maxDuration: number
   id: string
   report: string
   digest: boolean
@@ -38,25 +49,26 @@ export interface BodyOptions extends PumpOptions, Recipients {
 }
 
 /**
- * The payload given to `reply.send()`. Fastify runs its onSend hooks on it as on any stream and then calls `pipe()`,
- * where our own pump takes over and writes into `reply.raw`. A reply ends in `#end()` and nowhere else.
+ * The payload given to `reply.send()`: an ordinary Readable to whatever hook reads it. Piped into `reply.raw`, as Fastify
+ * does, its chunks go there without the detour.
  */
 export class StreamedBody<T> extends Readable implements Breakable {
   readonly #reply: FastifyReply
-  readonly #http2Stream: Pick<Http2Stream, 'destroyed' | 'writableFinished'> | undefined
-  readonly #source: Source<T>
   readonly #encoder: Encoder<T>
   readonly #options: BodyOptions
   readonly #running: RunningExports
   readonly #startedAt = performance.now()
-  readonly #abort = new AbortController()
+  readonly #chunks: Chunks<T>
+  readonly #ending: Ending
+  readonly #maxDuration: Deadline
   readonly #hash: Hash | undefined
-  readonly #digestSent: boolean
-  #outlet: Outlet | undefined
-  #pump: Pump<T> | undefined
+  /** Of the bytes as they are sent, if a coding may make them others. */
+  readonly #sentHash: Hash | undefined
+  #contentCoding: ContentCoding | null = null
+  #sender: Sender | undefined
   #destination: unknown
-  #allWritten = false
-  #ended = false
+  /** Where the sender writes to, if a hook reads this stream. */
+  readonly #buffer = new PushBuffer(this)
 
   constructor(
     reply: FastifyReply,
@@ -68,174 +80,151 @@ export class StreamedBody<T> extends Readable implements Breakable {
     super()
     running.add(this, options.key)
     this.#reply = reply
-    const { raw } = reply
-    // Kept, as an Http2ServerResponse loses it when it closes.
-    if ('stream' in raw) {
-      const stream = raw.stream as Http2Stream | undefined
-      this.#http2Stream = stream ?? { destroyed: true, writableFinished: false }
-    }
-    this.#source = source
     this.#encoder = encoder
     this.#options = options
     this.#running = running
-    const trailersAdded =
-      this.#bodyWanted() &&
-      addTrailers(reply, () => ({
-        'export-rows': this.#allWritten ? String(encoder.count) : undefined,
-        // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
-        'repr-digest':
-          this.#allWritten && this.#destination === raw ? `sha-256=:${this.#sentSha256()}:` : undefined
-      }))
-    this.#digestSent = trailersAdded
+    const trailersAdded = this.#isWanted() && addTrailers(reply, () => this.#trailers())
+    if (trailersAdded && options.coding) this.#sentHash = createHash('sha256')
     if (options.digest || trailersAdded) this.#hash = createHash('sha256')
+    const marks = options.coding !== undefined
+    this.#chunks = new Chunks(source, encoder, { ...options, flush: true, marks, hash: this.#hash })
+    const { maxDuration } = options
+    this.#maxDuration = new Deadline(maxDuration, () => this.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
     this.on('error', () => {})
-    // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
-    raw.on('close', this.#onClose).on('finish', this.#onFinish)
-    if (this.#http2Stream === undefined) raw.socket?.prependListener('end', this.#onHalfClose)
-    if (reply.request.routeOptions.handlerTimeout) {
-      reply.request.signal.addEventListener('abort', this.#onHandlerTimeout)
-    }
-    if (this.#clientGone()) this.#onReplyEnd(false)
+    this.#ending = new Ending(reply, this.#onEnd)
+    if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
     const { raw } = this.#reply
-    if (this.#ended || !this.#bodyWanted()) {
-      this.#end()
+    if (this.#ending.isOver || !this.#isWanted()) {
+      this.#ending.end()
       dropTrailers(raw)
       // One that failed while a hook made it wait gets an error reply from Fastify.
       if (end && this.errored === null) destination.end()
       return destination
     }
+    this.#prepareHead()
+    this.#destination = destination
+    if (destination !== (raw as unknown)) {
+      // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
+      finished(destination, { readable: false }, (error) => error && this.fail(error))
+      return super.pipe(destination, { end })
+    }
+    // A hook reads too: each gets everything, unless it has begun, as the client would lack what it has got.
+    if (this.readableDidRead) this.fail(new CSV_EXPORT_BODY_DESTROYED())
+    else if (this.readableFlowing !== null || this.#sender !== undefined) super.pipe(destination, { end })
+    else this.#sendTo(destination, end)
+    return destination
+  }
+
+  #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
+    this.#send(destination as unknown as Destination, this.#coded(), () => {
+      // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
+      if (!end) this.#sendHead()
+      this.#ending.setWritten()
+      // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
+      this.#finish()
+      if (end) destination.end()
+    })
+  }
+
+  override _read(): void {
+    if (!this.#isWanted()) this.#ending.end()
+    if (this.#ending.isOver) return
+    this.#buffer.emptied()
+    // Piped into `reply.raw`, whose sender has come first.
+    if (this.#sender !== undefined) return
+    this.#send(this.#buffer, this.#chunks, () => {
+      this.#ending.setWritten()
+      this.push(null)
+    })
+  }
+
+  /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
+  override resume(): this {
+    if (this.#isWanted()) return super.resume()
+    this.#ending.end()
+    return this
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    if (!this.#ending.isWritten) {
+      if (this.#sender !== undefined && !this.#ending.isClientGone) {
+        this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+      }
+      this.#ending.end()
+    }
+    callback(error)
+  }
+
+  readonly fail = (reason: unknown): void => {
+    if (this.#ending.isOver) return
+    const error = toError(reason)
+    if (this.#ending.break(error)) return
+    // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
+    if (this.#destination !== undefined && this.#destination !== this.#reply.raw) {
+      failStream(this.#destination as Writable, error)
+    }
+    // Fastify makes an error reply of it, as of any stream that fails before its first byte.
+    this.destroy(error)
+  }
+
+  #prepareHead(): void {
+    const { raw } = this.#reply
+    dropLength(raw)
     if (takesTrailers(this.#reply)) separateTrailerNames(raw)
     else {
       // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
       ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
       dropTrailers(raw)
     }
-    this.#destination = destination
-    // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
-    if (destination !== (raw as unknown)) finished(destination, { readable: false }, this.#onDestinationEnd)
-    // What a hook in between makes of the body is its own.
-    const coding = destination === (raw as unknown) ? this.#options.coding : undefined
-    this.#outlet = new Outlet(destination as unknown as Writable, coding, this.#digestSent)
-    this.#pump = new Pump(this.#source, this.#encoder, this.#outlet, {
-      ...this.#options,
-      hash: this.#hash,
-      onCommit: () => this.#sendHead(),
+  }
+
+  /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
+  #coded(): AsyncIterable<Uint8Array> {
+    const { coding } = this.#options
+    if (coding === undefined) return this.#chunks
+    return compress(this.#chunks, (size) => {
+      const coder = coding.open(size)
+      this.#contentCoding = coder?.coding ?? null
+      return coder
+    })
+  }
+
+  #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
+    const { stallTimeout } = this.#options
+    this.#sender = new Sender(destination, {
+      stallTimeout,
+      hash: this.#sentHash,
+      onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
+      onError: this.fail,
+      onMark: () => this.#sendHead(),
       onWrite: () => publishProgress(this.#progress)
     })
+    this.#maxDuration.start()
     publishStart(this.#progress)
-    const onWritten = () => this.#onAllWritten(destination, end)
-    this.#pump.run(this.#abort.signal, this.fail).then(onWritten).catch(this.fail)
-    return destination
-  }
-
-  #onAllWritten(destination: NodeJS.WritableStream, end: boolean): void {
-    if (this.#ended) return
-    // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
-    if (!end) this.#sendHead()
-    this.#allWritten = true
-    // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
-    this.#finish()
-    if (end) destination.end()
-  }
-
-  /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
-  override resume(): this {
-    if (!this.#bodyWanted()) this.#end()
-    return this
-  }
-
-  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (!this.#allWritten) {
-      if (!this.#ended && this.#pump !== undefined && !this.#clientGone()) {
-        this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
-      }
-      this.#end()
-    }
-    callback(error)
-  }
-
-  readonly fail = (reason: unknown): void => {
-    if (this.#ended) return
-    const error = toError(reason)
-    const { raw } = this.#reply
-    this.#end(error)
-    if (headHasGone(raw)) {
-      breakConnection(raw)
-      return
-    }
-    // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
-    if (this.#destination !== raw) (this.#destination as Writable | undefined)?.destroy(error)
-    // Fastify makes an error reply of it, as of any stream that fails before its first byte.
-    this.destroy(error)
-  }
-
-  /** For all that Node calls. */
-  #guarded(callback: () => void): () => void {
-    return guarded(callback, this.fail)
-  }
-
-  /** Ahead of Fastify, which then closes the connection in a way that HTTP/1.0 takes for the end, or replies itself. */
-  readonly #onHandlerTimeout = this.#guarded(() => {
-    const { reason } = this.#reply.request.signal
-    if (reason?.code !== 'FST_ERR_HANDLER_TIMEOUT') return
-    if (headHasGone(this.#reply.raw)) {
-      this.fail(reason)
-    } else {
-      prepareErrorReply(this.#reply, reason)
-      this.#end(reason)
-    }
-  })
-
-  /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
-  readonly #onHalfClose = this.#guarded(() => {
-    if (this.#allWritten) return
-    this.#end(new CSV_EXPORT_CLIENT_GONE())
-    breakConnection(this.#reply.raw)
-  })
-
-  readonly #onDestinationEnd = (error?: Error | null): void => {
-    if (error) this.fail(error)
-  }
-
-  /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */
-  readonly #onFinish = this.#guarded(() => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true))
-
-  readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
-
-  #onReplyEnd(allSent: boolean): void {
-    const { raw } = this.#reply
-    if (!raw.writableEnded) this.#end(new CSV_EXPORT_CLIENT_GONE())
-    else if (!this.#allWritten) this.#end(new CSV_EXPORT_BODY_DESTROYED())
-    else if (allSent) this.#end()
-    else this.#end(new CSV_EXPORT_CLIENT_GONE())
+    this.#sender
+      .send(chunks)
+      .then(() => this.#ending.isOver || onSent())
+      .catch(this.fail)
   }
 
   /** The one way to end. With a reason, the source has more to give, or failed: it is told and let go. */
-  #end(reason?: Error): void {
-    if (this.#ended) return
-    this.#ended = true
-    const { raw, request } = this.#reply
-    raw.socket?.off('end', this.#onHalfClose)
-    raw.off('close', this.#onClose).off('finish', this.#onFinish)
-    if (request.routeOptions.handlerTimeout) {
-      request.signal.removeEventListener('abort', this.#onHandlerTimeout)
-    }
-    const started = this.#pump !== undefined
-    this.#pump?.stop()
-    if (!this.#allWritten) {
-      this.#abort.abort(reason)
-      this.#source.release()
-    }
-    this.#finish()
-    if (started || reason instanceof CSV_EXPORT_CLIENT_GONE) {
+  readonly #onEnd = (reason: Error | undefined): void => {
+    this.#running.remove(this)
+    this.#sender?.stop()
+    this.#maxDuration.stop()
+    if (!this.#ending.isWritten) this.#chunks.fail(reason)
+    const isStarted = this.#sender !== undefined
+    // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
+    if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
+    else this.#finish()
+    if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
-      const error = headHasGone(raw) ? reason : undefined
+      const error = headHasGone(this.#reply.raw) ? reason : undefined
       this.#running.track(deliver(this.#receipt(reason), error, this.#reply, this.#options))
     }
-    this.#running.remove(this)
   }
 
   #finish(): void {
@@ -249,33 +238,29 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (!headHasGone(raw) && raw.hasHeader(exportIdHeader)) raw.flushHeaders()
   }
 
-  #receipt(reason: Error | undefined): Receipt {
-    const milliseconds = (at: number) => Math.round((at - this.#startedAt) * 1000) / 1000
-    const { firstByteAt } = this.#pump ?? {}
+  #trailers() {
+    const { isWritten } = this.#ending
+    // A copy's digest, as a hash gives its own only once. A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
+    const hash = this.#destination === this.#reply.raw ? (this.#sentHash ?? this.#hash) : undefined
     return {
-      ...this.#progress(),
-      contentCoding: this.#outlet?.contentCoding ?? null,
-      sentBytes: this.#outlet?.sentBytes ?? 0,
-      escapedCells: this.#encoder.escapedCells,
-      columnsWithoutValue: reason === undefined ? this.#encoder.columnsWithoutValue : null,
-      keysWithoutColumn: reason === undefined ? this.#encoder.keysWithoutColumn : null,
-      status: statusOf(reason),
-      startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString(),
-      firstByteAfter: firstByteAt === undefined ? null : milliseconds(firstByteAt),
-      duration: milliseconds(performance.now()),
-      errorCode: errorCodeOf(reason),
-      sha256: this.#hash === undefined ? null : this.#sha256('hex')
+      'export-rows': isWritten ? String(this.#encoder.count) : undefined,
+      'repr-digest': isWritten && hash !== undefined ? `sha-256=:${hash.copy().digest('base64')}:` : undefined
     }
   }
 
-  /** Of the bytes as they are sent. */
-  #sentSha256(): string {
-    return this.#outlet?.contentCoding ? this.#outlet.sha256('base64') : this.#sha256('base64')
-  }
-
-  #sha256(encoding: 'hex' | 'base64'): string {
-    // A copy, as a hash gives its digest only once.
-    return (this.#hash as Hash).copy().digest(encoding)
+  #receipt(reason: Error | undefined): Receipt {
+    return makeReceipt(
+      {
+        ...this.#progress(),
+        encoder: this.#encoder,
+        sentBytes: this.#sender?.sentBytes ?? 0,
+        contentCoding: this.#contentCoding,
+        startedAt: this.#startedAt,
+        firstByteAt: this.#sender?.firstByteAt,
+        hash: this.#hash
+      },
+      reason
+    )
   }
 
   readonly #progress = (): ExportProgress => ({
@@ -283,17 +268,52 @@ export class StreamedBody<T> extends Readable implements Breakable {
     requestId: this.#reply.request.id,
     report: this.#options.report,
     rows: this.#encoder.count,
-    bytes: this.#pump?.bytes ?? 0
+    bytes: this.#chunks.bytes
   })
 
-  #clientGone(): boolean {
-    return (this.#http2Stream ?? this.#reply.raw).destroyed
-  }
-
-  #bodyWanted(): boolean {
+  #isWanted(): boolean {
     const { request, raw } = this.#reply
     return (
       request.method !== 'HEAD' && raw.statusCode >= 200 && raw.statusCode !== 204 && raw.statusCode !== 304
     )
+  }
+}
+
+function failStream(stream: Partial<Pick<Writable, 'destroy'>> & Pick<Writable, 'emit'>, error: Error): void {
+  if (stream.destroy !== undefined) stream.destroy(error)
+  // One of the oldest kind cannot be destroyed.
+  else stream.emit('error', error)
+}
+
+/** A stream's own buffer, as a sender sees it: it takes more when the stream is read. */
+class PushBuffer implements Destination {
+  readonly #stream: Readable
+  #callback: (() => void) | undefined
+  #onDrain: (() => void) | undefined
+
+  constructor(stream: Readable) {
+    this.#stream = stream
+  }
+
+  write(chunk: Uint8Array, callback: () => void): boolean {
+    const wantsMore = this.#stream.push(chunk)
+    if (wantsMore) callback()
+    else this.#callback = callback
+    return wantsMore
+  }
+
+  on(_event: 'drain', listener: () => void): void {
+    this.#onDrain = listener
+  }
+
+  off(): void {
+    this.#onDrain = undefined
+  }
+
+  emptied(): void {
+    const callback = this.#callback
+    this.#callback = undefined
+    callback?.()
+    if (callback !== undefined) this.#onDrain?.()
   }
 }

@@ -1,9 +1,14 @@
 import { OutgoingMessage, type ServerResponse } from 'node:http'
-import { constants, type Http2ServerResponse } from 'node:http2'
+import { constants, Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 
 const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, 'headersSent') as {
   get(): boolean
+}
+
+/** Asked of its class: any package may give a reply of HTTP/1 a property with the name of one of these. */
+export function isHttp2(raw: ServerResponse | Http2ServerResponse): raw is Http2ServerResponse {
+  return raw instanceof Http2ServerResponse
 }
 
 /**
@@ -11,7 +16,7 @@ const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prot
  * another package's, as @fastify/express makes it.
  */
 export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean {
-  return 'stream' in raw ? (raw.stream?.headersSent ?? true) : isHeadSent.call(raw)
+  return isHttp2(raw) ? (raw.stream?.headersSent ?? true) : isHeadSent.call(raw)
 }
 
 /**
@@ -20,7 +25,7 @@ export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean 
  * on HTTP/2 the stream alone is, with INTERNAL_ERROR.
  */
 export function breakConnection(raw: ServerResponse | Http2ServerResponse): void {
-  if ('stream' in raw) {
+  if (isHttp2(raw)) {
     raw.stream?.close(constants.NGHTTP2_INTERNAL_ERROR)
     return
   }

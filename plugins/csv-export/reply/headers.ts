@@ -1,6 +1,6 @@
 import { create as contentDisposition } from 'content-disposition'
 import type { FastifyReply } from 'fastify'
-import { headHasGone } from './connection.ts'
+import { headHasGone, isHttp2 } from './connection.ts'
 
 /** Headers that describe a streamed body, each only where neither the route nor another plugin has set it. */
 export function setStreamHeaders(reply: FastifyReply, id: string, type: string, filename?: string): void {
@@ -52,7 +52,7 @@ export function addTrailers(
 /** HTTP/1 has trailers behind chunks alone, and Node makes no chunks for any version x.0 but HTTP/2's own. */
 export function takesTrailers({ raw, request }: FastifyReply): boolean {
   const { httpVersionMajor, httpVersionMinor } = request.raw
-  return 'stream' in raw || (httpVersionMajor >= 1 && httpVersionMinor >= 1)
+  return isHttp2(raw) || (httpVersionMajor >= 1 && httpVersionMinor >= 1)
 }
 
 /** Fastify puts blanks between the names: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.2 wants commas. */
@@ -61,6 +61,11 @@ export function separateTrailerNames(raw: FastifyReply['raw']): void {
   if (names !== undefined && !headHasGone(raw)) {
     raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
   }
+}
+
+/** A hook that sets one cannot have counted a stream, and a client would take the beginning for the whole file. */
+export function dropLength(raw: FastifyReply['raw']): void {
+  if (!headHasGone(raw)) raw.removeHeader('content-length')
 }
 
 /** A reply without a body, or without chunks, has no place for them, and Node throws if it announces them. */

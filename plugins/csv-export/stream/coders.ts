@@ -7,7 +7,7 @@ export interface Coder {
   coding: ContentCoding
   stream: Transform
   /** Has it give out what it holds. */
-  flush(): void
+  flush(onFlushed: () => void): void
 }
 
 /** A stream's default would have a client that stalls hold four times the coded bytes. */
@@ -22,7 +22,7 @@ export function createCoder(coding: ContentCoding): Coder {
   if (coding === 'gzip') {
     const stream = createGzip({ ...buffering, level: 2, windowBits: 14, memLevel: 6 })
     // Not its own default, a full flush: that forgets what it has learnt of the text.
-    return { coding, stream, flush: () => stream.flush(constants.Z_SYNC_FLUSH) }
+    return { coding, stream, flush: (onFlushed) => stream.flush(constants.Z_SYNC_FLUSH, onFlushed) }
   }
   const {
     BROTLI_PARAM_QUALITY,
@@ -41,5 +41,5 @@ export function createCoder(coding: ContentCoding): Coder {
           ...buffering,
           params: { [ZSTD_c_compressionLevel]: 1, [ZSTD_c_windowLog]: 15, [ZSTD_c_hashLog]: 12 }
         })
-  return { coding, stream, flush: () => stream.flush() }
+  return { coding, stream, flush: (onFlushed) => stream.flush(onFlushed) }
 }

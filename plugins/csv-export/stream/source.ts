@@ -1,6 +1,6 @@
 import { describe, isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
-import { isUsed } from './used-streams.ts'
+import { claim, isUsed } from './used-streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -23,6 +23,7 @@ export class Source<T> {
   #input: SourceInput<T> | undefined
   #iterator: Iterator<T> | AsyncIterator<T> | undefined
   #released = false
+  readonly #name: string
   readonly #onReleaseError: (error: unknown) => void
   #inBatches = false
   #batch: readonly T[] = []
@@ -41,6 +42,7 @@ export class Source<T> {
     if (typeof input !== 'function' && !isItems(input)) {
       throw new CSV_EXPORT_INVALID_ROWS(name, describe(input))
     }
+    this.#name = typeof input === 'function' ? 'what the rows function returns' : name
     this.#input = input as SourceInput<T>
     this.#onReleaseError = onReleaseError
     guard(input)
@@ -57,13 +59,16 @@ export class Source<T> {
     this.#inBatches = inBatches
     const input = this.#input as SourceInput<T>
     const items = typeof input === 'function' ? await input({ signal }) : input
-    if (!isItems(items)) throw new CSV_EXPORT_INVALID_ROWS(returned, describe(items))
+    if (!isItems(items)) throw new CSV_EXPORT_INVALID_ROWS(this.#name, describe(items))
     guard(items)
     this.#input = items
     // The client may have left while the function was still opening its items.
     if (this.#released) this.#letGo()
-    else if (isUsed(items)) throw new CSV_EXPORT_SOURCE_USED(returned)
-    else this.#iterator = iterate(items)
+    else if (isUsed(items)) throw new CSV_EXPORT_SOURCE_USED(this.#name)
+    else {
+      claim(items)
+      this.#iterator = iterate(items)
+    }
   }
 
   /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
@@ -115,9 +120,6 @@ export class Source<T> {
     }
   }
 }
-
-/** What a message calls it. */
-const returned = 'what the rows function returns'
 
 interface Releasable {
   return?(): unknown

@@ -21,6 +21,14 @@ export function isUsed(items: object): boolean {
   return items.listenerCount('readable') > 0 || isUsedOldStream(items)
 }
 
+/**
+ * Keeps a stream of Node from flowing for whoever comes to it later: they are given what is read, and take nothing away.
+ * Its iterator would do so only with its first row.
+ */
+export function claim(items: object): void {
+  if (isNodeStream(items)) items.on('readable', () => {})
+}
+
 /** readable-stream before version 4 cannot say whether a stream was read; of one that was destroyed it says the end. */
 function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream): boolean {
   return readableDidRead === undefined && (state?.endEmitted === true || state?.destroyed === true)

@@ -26,7 +26,14 @@ export const values: Record<string, () => unknown> = {
   'an Error whose message is an object without prototype': () => withProperty('message', Object.create(null)),
   'an Error whose message is a Symbol': () => withProperty('message', Symbol('message')),
   'an Error whose status is no status': () => withProperty('statusCode', '500 or so'),
+  'an Error whose status is a BigInt': () => withProperty('statusCode', 404n),
+  'an Error whose status is a Symbol': () => withProperty('status', Symbol('status')),
   'an Error whose headers are none': () => withProperty('headers', { 'no header': '\n' }),
+  'an Error whose headers are null': () => withProperty('headers', null),
+  'an Error whose headers cannot be listed': () =>
+    withProperty('headers', new Proxy({}, { ownKeys: thrower })),
+  'an Error whose headers have a getter that throws': () =>
+    withProperty('headers', Object.defineProperty({}, 'allow', { get: thrower, enumerable: true })),
   'an Error whose cause is a revoked Proxy': () => withProperty('cause', revoked(new Error('cause'))),
   'an Error whose cause throws when called': () => withProperty('cause', thrower),
   'an Error that is its own cause': () => {
@@ -42,6 +49,11 @@ export const values: Record<string, () => unknown> = {
       () => Object.defineProperty(new Error('getter'), key, { get: thrower, enumerable: true })
     ])
   ),
+  'an Error whose code is a getter that throws from the second time on': () => {
+    let count = 0
+    const get = () => (++count === 1 ? 'FIRST' : thrower())
+    return Object.defineProperty(new Error('getter'), 'code', { get })
+  },
   'an Error of a class whose code is a getter that throws': () =>
     new (class extends Error {
       get code(): string {

@@ -85,7 +85,7 @@ export default function (app: FastifyInstance): void {
         await setTimeout(50)
         yield* pausing()
       },
-      { commitAfter: 1 }
+      { commitAfter: 1, compress: false }
     )
   )
   app.get('/heartbeat', (_request, reply) =>

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t from 'tap'
 import { curl, serve } from '../../../helper.ts'
 
@@ -173,6 +173,34 @@ t.test('the hooks of other plugins run before the first byte', async (t) => {
   t.equal(response.headers.get('access-control-allow-origin'), 'https://example.com')
   t.equal(response.headers.get('x-hook'), 'ran')
   t.equal(await response.text(), usersCsv)
+})
+
+t.test('a Content-Length from elsewhere cuts no file', async (t) => {
+  const ways: Record<string, (reply: FastifyReply) => unknown> = {
+    'before the call': (reply) => reply.header('content-length', 5),
+    'before the call, on the raw reply': ({ raw }) => raw.setHeader('content-length', 5),
+    'in onSend': (reply) => reply.header('content-length', 5),
+    'in onSend, on the raw reply': ({ raw }) => raw.setHeader('content-length', 5)
+  }
+  for (const version of ['--http1.1', '--http1.0', '--http2-prior-knowledge']) {
+    const routes = (app: FastifyInstance) => {
+      app.addHook<unknown, { Params: { way: string } }>('onSend', async ({ params: { way } }, reply) => {
+        if (way.startsWith('in onSend')) ways[way]?.(reply)
+      })
+      app.get<{ Params: { way: string } }>('/:way', ({ params: { way } }, reply) => {
+        if (way.startsWith('before')) ways[way]?.(reply)
+        return reply.csv(users)
+      })
+    }
+    const { url } = await serve(t, routes, { http2: version.startsWith('--http2') })
+    for (const way of Object.keys(ways)) {
+      const address = `${url}/${encodeURIComponent(way)}`
+      const { code, body } = await curl(version, '--include', address)
+      t.equal(code, 0, `${way}, ${version}`)
+      t.ok(body.endsWith(usersCsv), body)
+      t.notMatch(body, /content-length/i)
+    }
+  }
 })
 
 t.test('HEAD, 204 and 304 start no source and release it', async (t) => {

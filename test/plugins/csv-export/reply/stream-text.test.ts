@@ -62,10 +62,11 @@ t.test('a heartbeat waits for a client that does not read', async (t) => {
   const { url } = await serve(t, (app) => {
     app.get('/', (_request, reply) => {
       const { write } = reply.raw
-      // Never says that the chunk has been taken.
+      // Never says that the chunk has been taken, and wants no more.
       reply.raw.write = function (this: typeof reply.raw, chunk: string | Uint8Array) {
         written.push(Buffer.byteLength(chunk))
-        return write.call(this, chunk, 'utf8')
+        write.call(this, chunk, 'utf8')
+        return false
       } as typeof write
       return reply.streamText(
         (async function* () {

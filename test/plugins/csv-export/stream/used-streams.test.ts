@@ -228,6 +228,48 @@ t.test('one that has all its rows is taken', async (t) => {
   }
 })
 
+/** Who comes to a stream after it was given. */
+const later: Record<string, (stream: Readable) => unknown> = {
+  'a listener': (stream) => stream.on('data', () => {}),
+  'a destination': (stream) => stream.pipe(new PassThrough({ objectMode: true })),
+  'a destination that is full': (stream) => stream.pipe(stalled()),
+  'a call of resume()': (stream) => stream.resume()
+}
+
+t.test('nobody who comes to it later takes a row away', async (t) => {
+  const times: Record<string, (come: () => unknown) => unknown> = {
+    'at once': (come) => come(),
+    'in the next tick': (come) => process.nextTick(come),
+    'in the next turn': (come) => setImmediate(come)
+  }
+  const { url } = await serve(t, (app) => {
+    app.get<{ Params: { who: string; when: string } }>('/:who/:when', ({ params: { who, when } }, reply) => {
+      const stream = Readable.from(rows)
+      reply.csv(stream)
+      times[when]?.(() => later[who]?.(stream))
+    })
+  })
+  for (const who of Object.keys(later)) {
+    for (const when of Object.keys(times)) {
+      const response = await fetch(`${url}/${encodeURIComponent(who)}/${encodeURIComponent(when)}`)
+      t.equal(await response.text(), csv, `${who}, ${when}`)
+    }
+  }
+})
+
+t.test('one that somebody else has come to while a hook waited is refused by its name', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async () => new Promise<void>((resolve) => setImmediate(resolve)))
+    app.get('/', (_request, reply) => {
+      const stream = Readable.from(rows)
+      reply.csv(stream)
+      stream.resume()
+    })
+  })
+  const error = await (await fetch(url)).json()
+  t.match(error, { code: 'CSV_EXPORT_SOURCE_USED', message: /^rows is a stream / })
+})
+
 t.test('one that was empty is', async (t) => {
   const { ask, receipts } = await serveStreams(t, empty)
   for (const name of Object.keys(empty)) {

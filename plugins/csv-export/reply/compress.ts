@@ -1,0 +1,51 @@
+import { mark } from '../stream/chunks.ts'
+import type { Coder } from '../stream/coders.ts'
+
+/**
+ * Chunks, coded. A mark has the coder give out what it holds, and is passed on if that is nothing.
+ * @param open called before the first chunk is given, with the body's size where it is known to be so small; without a
+ * coder the chunks are given as they are
+ */
+export async function* compress(
+  chunks: AsyncIterator<Uint8Array>,
+  open: (size: number) => Coder | undefined
+): AsyncGenerator<Uint8Array, undefined> {
+  let step = await chunks.next()
+  const first = step.done ? mark : step.value
+  // The body is small if nothing follows its first chunk, not even a pause.
+  if (!step.done && first.length > 0) step = await chunks.next()
+  const coder = open(step.done ? first.length : Number.POSITIVE_INFINITY)
+  try {
+    const code = coder === undefined ? asIs : codeWith(coder)
+    if (first.length > 0) yield* await code(first)
+    for (; !step.done; step = await chunks.next()) yield* await code(step.value)
+    yield* await code(undefined)
+  } finally {
+    coder?.stream.destroy()
+  }
+}
+
+type Code = (chunk: Uint8Array | undefined) => Promise<Uint8Array[]>
+
+const asIs: Code = async (chunk) => (chunk === undefined ? [] : [chunk])
+
+/** What a coder gives for a chunk, for a mark, or for the end: all of it, so that nothing waits in its stream. */
+function codeWith({ stream, flush }: Coder): Code {
+  let given: Uint8Array[] = []
+  let onError: (error: Error) => void = () => {}
+  stream.on('data', (chunk) => given.push(chunk)).on('error', (error) => onError(error))
+  return async (chunk) => {
+    await new Promise<void>((resolve, reject) => {
+      onError = reject
+      const done = (error?: Error | null): void => (error ? reject(error) : resolve())
+      if (chunk === undefined) stream.once('end', resolve).end()
+      else if (chunk.length === 0) flush(done)
+      else stream.write(chunk, done)
+    })
+    // Reading gives the rest to 'data'.
+    while (stream.read() !== null);
+    const all = given
+    given = []
+    return all.length === 0 && chunk?.length === 0 ? [mark] : all
+  }
+}

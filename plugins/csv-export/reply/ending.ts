@@ -1,0 +1,112 @@
+import { AsyncResource } from 'node:async_hooks'
+import type { Http2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { FastifyReply } from 'fastify'
+import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
+import { attempt, guarded } from '../guard.ts'
+import { breakConnection, headHasGone, isHttp2 } from './connection.ts'
+import { prepareErrorReply } from './headers.ts'
+
+/**
+ * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none
+ * if all of it has gone. What is called then runs in the async context of the request.
+ */
+export class Ending {
+  readonly #reply: FastifyReply
+  readonly #onEnd: (reason: Error | undefined) => void
+  readonly #context = new AsyncResource('fastify-csv-export')
+  // Kept, as a response loses them when it closes.
+  readonly #http2Stream: Http2Stream | undefined
+  readonly #socket: Socket | null
+  #isWritten = false
+  #isOver = false
+
+  constructor(reply: FastifyReply, onEnd: (reason: Error | undefined) => void) {
+    this.#reply = reply
+    this.#onEnd = onEnd
+    const { raw, request } = reply
+    this.#http2Stream = isHttp2(raw) ? (raw.stream as Http2Stream | undefined) : undefined
+    this.#socket = isHttp2(raw) ? null : raw.socket
+    // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
+    raw.on('close', this.#onClose).on('finish', this.#onFinish)
+    // A stream that its client resets without an error says nothing else while writes wait.
+    this.#http2Stream?.on('aborted', this.#onClose)
+    this.#socket?.prependListener('end', this.#onHalfClose)
+    if (request.routeOptions.handlerTimeout) request.signal.addEventListener('abort', this.#onHandlerTimeout)
+  }
+
+  get isClientGone(): boolean {
+    const { raw } = this.#reply
+    return isHttp2(raw) ? (this.#http2Stream?.destroyed ?? true) : raw.destroyed
+  }
+
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
+  /** All has been written, if not sent yet. */
+  setWritten(): void {
+    this.#isWritten = true
+  }
+
+  get isWritten(): boolean {
+    return this.#isWritten
+  }
+
+  /** Ends it for a reason, or without one. Breaks nothing. */
+  end(reason?: Error): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    // First, as what follows belongs to others too.
+    this.#context.runInAsyncScope(this.#onEnd, null, reason)
+    const { raw, request } = this.#reply
+    raw.off('close', this.#onClose).off('finish', this.#onFinish)
+    this.#http2Stream?.off('aborted', this.#onClose)
+    this.#socket?.off('end', this.#onHalfClose)
+    if (request.routeOptions.handlerTimeout) {
+      request.signal.removeEventListener('abort', this.#onHandlerTimeout)
+    }
+  }
+
+  /**
+   * Ends it so that the client notices.
+   * @returns whether it could: before the head has gone, an error reply has to say it
+   */
+  break(reason: Error): boolean {
+    const isBroken = headHasGone(this.#reply.raw)
+    attempt(() => this.end(reason))
+    if (isBroken) attempt(() => breakConnection(this.#reply.raw))
+    return isBroken
+  }
+
+  /** For all that Node calls. What the rest throws, of which the reply knows no better, ends it. */
+  #guarded(callback: () => void): () => void {
+    return guarded(callback, (thrown) => this.end(thrown as Error))
+  }
+
+  /** Ahead of Fastify, which then closes the connection in a way that HTTP/1.0 takes for the end, or replies itself. */
+  readonly #onHandlerTimeout = this.#guarded(() => {
+    const { reason } = this.#reply.request.signal
+    if (reason?.code !== 'FST_ERR_HANDLER_TIMEOUT' || this.break(reason)) return
+    prepareErrorReply(this.#reply, reason)
+  })
+
+  /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
+  readonly #onHalfClose = this.#guarded(() => {
+    if (this.#isWritten) return
+    this.end(new CSV_EXPORT_CLIENT_GONE())
+    breakConnection(this.#reply.raw)
+  })
+
+  /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */
+  readonly #onFinish = this.#guarded(() => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true))
+
+  readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
+
+  #onReplyEnd(isAllSent: boolean): void {
+    if (!this.#reply.raw.writableEnded) this.end(new CSV_EXPORT_CLIENT_GONE())
+    else if (!this.#isWritten) this.end(new CSV_EXPORT_BODY_DESTROYED())
+    else if (isAllSent) this.end()
+    else this.end(new CSV_EXPORT_CLIENT_GONE())
+  }
+}

@@ -1,0 +1,277 @@
+import type { Hash } from 'node:crypto'
+import type { Encoder } from '../csv/encoder.ts'
+import { isPromiseLike } from '../describe.ts'
+import { CSV_EXPORT_MAX_BYTES, CSV_EXPORT_MAX_ROWS, CSV_EXPORT_SOURCE_STALLED } from '../errors.ts'
+import { guarded } from '../guard.ts'
+import type { Heartbeat } from '../options/options.ts'
+import { Deadline } from './deadline.ts'
+import type { Source } from './source.ts'
+import { ownTurn } from './turns.ts'
+
+export interface ChunksOptions {
+  /** Text is joined up to about this many bytes; 0 gives each item's text by itself. */
+  chunkSize: number
+  /** Whether the source gives arrays of items. */
+  batches: boolean
+  /** Whether a pause of the source gives what there is; else each chunk but the last is full. */
+  flush: boolean
+  /** Whether a mark is given at a pause, too, for a step that holds something back. */
+  marks?: boolean
+  /** Milliseconds after which what is known without a row is given, and a mark if that is nothing. */
+  commitAfter?: number
+  heartbeat?: Heartbeat | undefined
+  /** These are milliseconds, rows and bytes; 0 is no limit. */
+  sourceTimeout: number
+  maxRows: number
+  maxBytes: number
+  /** Told the bytes that are given. */
+  hash?: Hash | undefined
+}
+
+/** An empty chunk: nothing more is to come right now, so what is held back should go on. */
+export const mark: Buffer = Buffer.alloc(0)
+
+/** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
+const largestChunk = 65_536
+
+type Result = IteratorResult<Buffer, undefined>
+
+/**
+ * Items of a source, through an encoder, as chunks for one reader. Nothing is read ahead of it: its `next()` is the
+ * backpressure. What is ready while nobody reads, a chunk or an error, is kept for the next `next()`.
+ *
+ * A class, as an async generator answers `return()` only after its pending `next()`, and gives nothing while it awaits.
+ */
+export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
+  /** Given so far. */
+  bytes = 0
+  readonly #source: Source<T>
+  readonly #encoder: Encoder<T>
+  readonly #options: ChunksOptions
+  readonly #abort = new AbortController()
+  readonly #sourceDeadline: Deadline
+  readonly #silence: Deadline
+  #commitTimer: NodeJS.Timeout | undefined
+  #pauseCheck: NodeJS.Immediate | undefined
+  #reader: PromiseWithResolvers<Result> | undefined
+  /** What the source is doing: it rests until it is asked, gives items, has to be waited for, or is over. */
+  #state: 'closed' | 'resting' | 'giving' | 'waiting' | 'ended' | 'stopped' = 'closed'
+  #failure: { error: unknown } | undefined
+  #text = ''
+  /** Characters that make a chunk, going by the chunk before. */
+  #textLimit: number
+  /** Bytes that come before the text. */
+  #pieces: Buffer[] = []
+  #isMarkDue = false
+
+  constructor(source: Source<T>, encoder: Encoder<T>, options: ChunksOptions) {
+    this.#source = source
+    this.#encoder = encoder
+    this.#options = options
+    this.#textLimit = options.chunkSize
+    const { sourceTimeout, heartbeat } = options
+    this.#sourceDeadline = new Deadline(sourceTimeout, () =>
+      this.fail(new CSV_EXPORT_SOURCE_STALLED(sourceTimeout))
+    )
+    this.#silence = new Deadline(heartbeat?.every ?? 0, guarded(this.#sayHeartbeat, this.fail))
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  next(): Promise<Result> {
+    // One after the other, as an async generator answers them.
+    if (this.#reader !== undefined) return this.#reader.promise.then(() => this.next())
+    const reader = Promise.withResolvers<Result>()
+    this.#reader = reader
+    if (this.#isFull() || this.#isOver()) this.#give()
+    else if (this.#state === 'waiting') this.#checkForPause()
+    else if (this.#state !== 'giving') this.#take().catch(this.fail)
+    return reader.promise
+  }
+
+  /** The reader wants no more: the source ends, and a pending `next()` is answered at once, whatever it is doing. */
+  async return(): Promise<Result> {
+    this.abandon()
+    return { done: true, value: undefined }
+  }
+
+  /** @param reason what the source's signal is told */
+  abandon(reason?: Error): void {
+    this.#stop(reason)
+  }
+
+  /** Ends the source. A `next()`, pending or to come, rejects: to say 'done' would make a part look like the whole. */
+  readonly fail = (error: unknown): void => {
+    if (this.#state === 'stopped') return
+    this.#failure = { error }
+    this.#stop(error)
+  }
+
+  #stop(reason: unknown): void {
+    if (this.#state === 'stopped') return
+    const isSourceOver = this.#state === 'ended'
+    this.#state = 'stopped'
+    this.#text = ''
+    this.#pieces = []
+    this.#stopTimers()
+    if (!isSourceOver) {
+      this.#abort.abort(reason)
+      this.#source.release()
+    }
+    this.#give()
+  }
+
+  #stopTimers(): void {
+    this.#sourceDeadline.stop()
+    this.#silence.stop()
+    clearTimeout(this.#commitTimer)
+    clearImmediate(this.#pauseCheck)
+  }
+
+  /** Takes items until there is a chunk. */
+  async #take(): Promise<void> {
+    if (this.#state === 'closed') await this.#open()
+    if (this.#isOver()) return
+    this.#state = 'giving'
+    // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
+    await ownTurn()
+    while (!this.#isFull() && !this.#isOver()) {
+      let step = this.#source.next()
+      if (isPromiseLike(step)) {
+        this.#state = 'waiting'
+        this.#checkForPause()
+        step = await step
+        if (this.#isOver()) return
+        this.#state = 'giving'
+        this.#sourceDeadline.stop()
+      }
+      if (step.done) this.#end()
+      else this.#add(this.#encoder.encode(step.value))
+      // Encoded rows may leave their last one open until the end.
+      const { maxRows } = this.#options
+      if (maxRows !== 0 && this.#encoder.count > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
+    }
+    if (this.#state === 'giving') this.#state = 'resting'
+    this.#give()
+  }
+
+  async #open(): Promise<void> {
+    const { batches, commitAfter } = this.#options
+    this.#state = 'waiting'
+    if (commitAfter !== undefined) {
+      this.#commitTimer = setTimeout(guarded(this.#commit, this.fail), commitAfter)
+    }
+    this.#silence.start()
+    this.#sourceDeadline.start()
+    await this.#source.open(this.#abort.signal, batches)
+    this.#sourceDeadline.stop()
+  }
+
+  #end(): void {
+    this.#text += this.#encoder.end()
+    this.#state = 'ended'
+    this.#stopTimers()
+  }
+
+  #add(chunk: string | Uint8Array): void {
+    if (typeof chunk === 'string') this.#text += chunk
+    else {
+      this.#cutText()
+      this.#cut(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    }
+  }
+
+  #isFull(): boolean {
+    return this.#pieces.length > 0 || (this.#text !== '' && this.#text.length >= this.#textLimit)
+  }
+
+  #isOver(): boolean {
+    return this.#state === 'ended' || this.#state === 'stopped'
+  }
+
+  /** To the reader, if one waits: what there is, or how it ended. */
+  #give(): void {
+    const reader = this.#reader
+    if (reader === undefined) return
+    this.#cutText()
+    const value = this.#pieces.shift() ?? mark
+    const { maxBytes, hash } = this.#options
+    if (maxBytes !== 0 && this.bytes + value.length > maxBytes) {
+      this.fail(new CSV_EXPORT_MAX_BYTES(maxBytes))
+      return
+    }
+    this.#reader = undefined
+    if (this.#failure !== undefined) reader.reject(this.#failure.error)
+    else if (value === mark && this.#isOver()) reader.resolve({ done: true, value: undefined })
+    else {
+      this.bytes += value.length
+      hash?.update(value)
+      if (value !== mark) this.#afterBytes()
+      reader.resolve({ done: false, value })
+    }
+  }
+
+  #afterBytes(): void {
+    this.#isMarkDue = this.#options.marks === true
+    clearTimeout(this.#commitTimer)
+    if (this.#state !== 'ended') this.#silence.start()
+  }
+
+  #cutText(): void {
+    const text = this.#text
+    if (text === '') return
+    this.#text = ''
+    const bytes = toBytes(text)
+    // What comes next is mostly of the same script. To count its bytes while it is joined would cost more.
+    this.#textLimit = this.#options.chunkSize * (text.length / bytes.length)
+    this.#cut(bytes)
+  }
+
+  #cut(bytes: Buffer): void {
+    // Of one size, so that none is a chunk of a few bytes.
+    const size = Math.ceil(bytes.length / Math.max(1, Math.round(bytes.length / largestChunk)))
+    for (let offset = 0; offset < bytes.length; offset += size) {
+      this.#pieces.push(bytes.subarray(offset, offset + size))
+    }
+  }
+
+  /** At most one check is under way, so a source that gives each item at once pays nothing for it. */
+  #checkForPause(): void {
+    this.#pauseCheck ??= setImmediate(guarded(this.#onPause, this.fail))
+  }
+
+  readonly #onPause = (): void => {
+    this.#pauseCheck = undefined
+    if (this.#state !== 'waiting') return
+    this.#sourceDeadline.start()
+    if (!this.#options.flush) return
+    if (this.#text !== '') this.#give()
+    else if (this.#isMarkDue && this.#reader !== undefined) {
+      this.#isMarkDue = false
+      this.#give()
+    }
+  }
+
+  readonly #commit = (): void => {
+    this.#text += this.#encoder.begin()
+    this.#give()
+  }
+
+  readonly #sayHeartbeat = (): void => {
+    // A reader that does not ask is not waiting for a sign of life.
+    if (this.#reader === undefined) this.#silence.start()
+    else {
+      this.#text += (this.#options.heartbeat as Heartbeat).text
+      this.#give()
+    }
+  }
+}
+
+/** Of exactly their size: a string would be kept beside its bytes until the client takes them, a small Buffer with its pool. */
+function toBytes(text: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
+  bytes.write(text)
+  return bytes
+}

@@ -1,0 +1,131 @@
+import type { Hash } from 'node:crypto'
+import { guarded } from '../guard.ts'
+import { Deadline } from './deadline.ts'
+
+/** What a sender needs of a Writable. */
+export interface Destination {
+  write(chunk: Uint8Array, callback: (error?: Error | null) => void): boolean
+  on(event: 'drain', listener: () => void): unknown
+  off(event: 'drain', listener: () => void): unknown
+}
+
+export interface SenderOptions {
+  /** Longest time in milliseconds in which the destination takes nothing; 0 is no limit. */
+  stallTimeout: number
+  /** Told the bytes that are sent. */
+  hash?: Hash | undefined
+  onStalled(): void
+  onError(error: unknown): void
+  /** Called when nothing more is to come right now and nothing has been sent: the head should wait no longer. */
+  onMark(): void
+  /** Called after each write. */
+  onWrite(): void
+}
+
+/** A smaller chunk comes before a pause or the end, and need not be waited for. */
+const smallChunk = 16_384
+
+/** Pulls chunks and writes them into a destination, at the pace at which it takes them. */
+export class Sender {
+  sentBytes = 0
+  /** Milliseconds on the clock of `performance.now()`. */
+  firstByteAt: number | undefined
+  readonly #destination: Destination
+  readonly #options: SenderOptions
+  readonly #stall: Deadline
+  #isStopped = false
+  #isEnded = false
+  /** Writes whose callback has not come. */
+  #uncalled = 0
+  /** Whether the last write wants 'drain' to be awaited. */
+  #isFull = false
+  /** Whether the destination calls back at all: what wraps a response may not. Then its 'drain' has to do. */
+  #callsBack = false
+  #wake: (() => void) | undefined
+
+  constructor(destination: Destination, options: SenderOptions) {
+    this.#destination = destination
+    this.#options = options
+    this.#stall = new Deadline(options.stallTimeout, options.onStalled)
+    destination.on('drain', this.#onDrain)
+  }
+
+  /** Resolves when the destination, which is left open, has been given everything; `stop()` resolves it too. */
+  async send(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const chunk of chunks) {
+      if (this.#isStopped) return
+      if (chunk.length === 0) this.#options.onMark()
+      else {
+        this.#write(chunk)
+        if (!this.#isTaken() && (this.#isFull || chunk.length >= smallChunk)) await this.#taken()
+      }
+      if (this.#isStopped) return
+    }
+    // The client still has to take the end.
+    this.#isEnded = true
+    this.#stall.start()
+  }
+
+  stop(): void {
+    this.#isStopped = true
+    this.#stall.stop()
+    this.#destination.off('drain', this.#onDrain)
+    this.#wake?.()
+  }
+
+  #write(chunk: Uint8Array): void {
+    this.firstByteAt ??= performance.now()
+    this.#options.hash?.update(chunk)
+    if (this.#isTaken()) this.#stall.start()
+    this.#uncalled++
+    this.#isFull = !this.#destination.write(chunk, this.#onCalledBack)
+    this.sentBytes += chunk.length
+    // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
+    if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
+    this.#options.onWrite()
+  }
+
+  /** Some call back before a chunk is taken, some never do: both have to agree, where there are both. */
+  #isTaken(): boolean {
+    return !this.#isFull && this.#uncalled === 0
+  }
+
+  #taken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+    })
+  }
+
+  // An error is told by the destination's own end.
+  readonly #onCalledBack = guarded(
+    (error?: Error | null): void => {
+      if (error) return
+      this.#callsBack = true
+      this.#uncalled = Math.max(0, this.#uncalled - 1)
+      this.#onProgress()
+    },
+    (error) => this.#options.onError(error)
+  )
+
+  readonly #onDrain = (): void => {
+    this.#isFull = false
+    if (!this.#callsBack) this.#uncalled = 0
+    this.#onProgress()
+  }
+
+  readonly #onUncalled = (): void => {
+    if (this.#callsBack || this.#isFull) return
+    this.#uncalled = 0
+    this.#onProgress()
+  }
+
+  #onProgress(): void {
+    if (this.#isStopped) return
+    if (!this.#isTaken() || this.#isEnded) this.#stall.start()
+    else {
+      this.#stall.stop()
+      this.#wake?.()
+      this.#wake = undefined
+    }
+  }
+}

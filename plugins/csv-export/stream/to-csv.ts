@@ -1,0 +1,98 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { CsvEncoder, type Encoder } from '../csv/encoder.ts'
+import { EncodedRows } from '../csv/ready-text.ts'
+import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
+import { toError } from '../guard.ts'
+import { checkToCsvOptions } from '../options/option-rules.ts'
+import {
+  type AnyRow,
+  type EncodedToCsvOptions,
+  pluginDefaults,
+  type ToCsvOptions
+} from '../options/options.ts'
+import { checkSettings, settle } from '../options/settings.ts'
+import { makeReceipt, type Receipt } from '../receipts/receipts.ts'
+import { Chunks } from './chunks.ts'
+import { Deadline } from './deadline.ts'
+import { Source, type SourceInput } from './source.ts'
+
+/** The chunks of a CSV file, read once. */
+export interface CsvChunks extends AsyncIterableIterator<Buffer, undefined> {
+  /** How it ended; resolves when it has, and never rejects. */
+  readonly receipt: Promise<Receipt>
+}
+
+/**
+ * Rows as Buffers of CSV, for a file, a mail, a queue or an object store: what `reply.csv()` sends, without Fastify or HTTP.
+ * Nothing is read of the rows before a chunk is asked for. To leave the loop early ends the rows, too.
+ *
+ * @param rows as for `reply.csv()`
+ * @param options see {@link ToCsvOptions}
+ * @throws CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED, CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION; the loop
+ * throws what the rows throw, and what `reply.csv()` breaks a download for
+ * @example
+ * const chunks = toCsv(users.all(), { columns: ['id', 'name'] })
+ * await pipeline(chunks, createWriteStream('users.csv'))
+ * console.log((await chunks.receipt).rows)
+ */
+export function toCsv<Row extends AnyRow>(
+  rows: SourceInput<readonly Row[]>,
+  options: NoInfer<ToCsvOptions<Row>> & { batches: true }
+): CsvChunks
+export function toCsv(chunks: SourceInput<string | Uint8Array>, options: EncodedToCsvOptions): CsvChunks
+export function toCsv<Row extends AnyRow>(
+  rows: SourceInput<Row>,
+  options?: NoInfer<ToCsvOptions<Row>>
+): CsvChunks
+export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): CsvChunks {
+  checkToCsvOptions(options)
+  const { flush = true, ...settings } = settle(pluginDefaults, options)
+  checkSettings(settings)
+  const { encoded, header = true, digest, maxDuration, report = 'toCsv' } = settings
+  const encoder: Encoder<any> = encoded ? new EncodedRows(header) : new CsvEncoder(settings)
+  const hash = digest ? createHash('sha256') : undefined
+  const source = new Source('rows', rows, (error) => process.emitWarning(toError(error)))
+  const { commitAfter: _, ...ofChunks } = settings
+  const chunks = new Chunks(source, encoder, { ...ofChunks, flush, hash })
+  const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
+  const startedAt = performance.now()
+  const { promise: receipt, resolve } = Promise.withResolvers<Receipt>()
+  let firstByteAt: number | undefined
+
+  function end(reason?: Error): void {
+    deadline.stop()
+    const { bytes } = chunks
+    const id = { id: randomUUID(), requestId: null, report }
+    resolve(
+      makeReceipt(
+        { ...id, encoder, bytes, sentBytes: bytes, contentCoding: null, startedAt, firstByteAt, hash },
+        reason
+      )
+    )
+  }
+
+  return {
+    receipt,
+    async next() {
+      if (firstByteAt === undefined) deadline.start()
+      try {
+        const step = await chunks.next()
+        firstByteAt ??= performance.now()
+        if (step.done) end()
+        return step
+      } catch (error) {
+        end(toError(error))
+        throw error
+      }
+    },
+    async return() {
+      const reason = new CSV_EXPORT_ABANDONED()
+      chunks.abandon(reason)
+      end(reason)
+      return { done: true, value: undefined }
+    },
+    [Symbol.asyncIterator]() {
+      return this
+    }
+  }
+}
