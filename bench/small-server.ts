@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 /** A server of one JSON route, with the plugin as it is published, or without it. */
 const app = Fastify()
 if (process.argv.includes('--plugin')) {
-  const built = new URL('../dist/index.js', import.meta.url).href
+  const built = new URL('../dist/csv-export.mjs', import.meta.url).href
   await app.register(await import(built))
 }
 app.get('/json', async () => ({ hello: 'world' }))

@@ -192,5 +192,4 @@ export type {
   StreamTextOptions,
   ToCsvOptions
 }
-// What `require('fastify-csv-export')` gives: https://nodejs.org/api/modules.html#loading-ecmascript-modules-using-require
-export { MemoryReceipts, plugin as csvExport, plugin as 'module.exports' }
+export { MemoryReceipts, plugin as csvExport }
