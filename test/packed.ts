@@ -1,0 +1,95 @@
+import { execFile } from 'node:child_process'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import type { Test } from 'tap'
+
+const execute = promisify(execFile)
+const root = join(import.meta.dirname, '..')
+
+/** As in a user's shell: what the test runner hooks into every child's Node would reach npm and tsc too. */
+export const run = (file: string, args: string[], { cwd }: { cwd: string }) =>
+  execute('env', ['-u', 'NODE_OPTIONS', file, ...args], { cwd, maxBuffer: 2 ** 24 })
+
+/** What a tool says and its exit status, which no longer throws. */
+export async function outcome(file: string, args: string[], { cwd }: { cwd: string }) {
+  return run(file, args, { cwd }).then(
+    ({ stdout, stderr }) => ({ code: 0, output: stdout + stderr }),
+    ({ code, stdout, stderr }) => ({ code, output: stdout + stderr })
+  )
+}
+
+export interface Packed {
+  /** Holds the tarball, and is removed when the test ends. */
+  folder: string
+  tarball: string
+  /** Paths in the tarball. */
+  files: string[]
+}
+
+/** The package as `npm publish` would send it. */
+export async function pack(t: Test): Promise<Packed> {
+  const folder = await mkdtemp(join(tmpdir(), 'fastify-csv-export-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root })
+  const output = JSON.parse(stdout)
+  const [{ filename, files }] = (Array.isArray(output) ? output : Object.values(output)) as [
+    { filename: string; files: { path: string }[] }
+  ]
+  return { folder, tarball: join(folder, filename), files: files.map(({ path }) => path) }
+}
+
+/** A project that has installed the tarball and further packages. */
+export async function project(
+  { folder, tarball }: Packed,
+  name: string,
+  {
+    type,
+    packages,
+    files
+  }: { type: 'module' | 'commonjs'; packages: string[]; files: Record<string, string> }
+): Promise<string> {
+  const cwd = join(folder, name)
+  for (const [path, text] of Object.entries({ 'package.json': JSON.stringify({ type }), ...files })) {
+    await mkdir(dirname(join(cwd, path)), { recursive: true })
+    await writeFile(join(cwd, path), text)
+  }
+  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', tarball, ...packages], { cwd })
+  return cwd
+}
+
+/** What a TypeScript user writes, in a module or in CommonJS. */
+export const typescript = `import Fastify from 'fastify'
+import csvExport, { csvExport as named, type CsvOptions, MemoryReceipts, type Receipt } from 'fastify-csv-export'
+
+const app = Fastify()
+app.register(csvExport, { delimiter: ';' })
+app.register(named, { receipts: new MemoryReceipts(), onReceipt: (receipt: Receipt) => console.log(receipt.rows) })
+const store: MemoryReceipts = new MemoryReceipts()
+const options: CsvOptions<{ id: number }> = { columns: ['id'] }
+app.get('/', (_request, reply) => reply.csv([{ id: 1 }], options))
+app.get('/text', (_request, reply) => reply.streamText(['text'], { heartbeat: { every: 1000, text: '.' } }))
+app.get('/undefined', (_request, reply) => reply.csv([{ id: 1 }], { filename: undefined }))
+// @ts-expect-error: no such column
+app.get('/wrong', (_request, reply) => reply.csv([{ id: 1 }], { columns: ['ID'] }))
+// @ts-expect-error: a delimiter is text
+app.register(csvExport, { delimiter: 1 })
+export { store }
+`
+
+/** The same without a default: what \`require\` gives is the plugin, and has the rest as its members. */
+export const typescriptRequire = `import csvExport = require('fastify-csv-export')
+import Fastify = require('fastify')
+
+const app = Fastify()
+app.register(csvExport, { delimiter: ';' })
+app.register(csvExport.default, { delimiter: ';' })
+app.register(csvExport.csvExport, { receipts: new csvExport.MemoryReceipts() })
+const store: csvExport.MemoryReceipts = new csvExport.MemoryReceipts()
+const options: csvExport.CsvOptions<{ id: number }> = { columns: ['id'] }
+app.get('/', (_request, reply) => reply.csv([{ id: 1 }], options))
+// @ts-expect-error: a delimiter is text
+app.register(csvExport, { delimiter: 1 })
+export = store
+`
