@@ -8,9 +8,14 @@ import type { Test } from 'tap'
 const execute = promisify(execFile)
 const root = join(import.meta.dirname, '..')
 
-/** As in a user's shell: what the test runner hooks into every child's Node would reach npm and tsc too. */
-export const run = (file: string, args: string[], { cwd }: { cwd: string }) =>
-  execute('env', ['-u', 'NODE_OPTIONS', file, ...args], { cwd, maxBuffer: 2 ** 24 })
+/**
+ * As in a user's shell: what the test runner hooks into every child's Node would reach npm and tsc too. What tools leave in
+ * the temporary folder goes with the project.
+ */
+export const run = (file: string, args: string[], { cwd }: { cwd: string }) => {
+  const { NODE_OPTIONS, ...env } = process.env
+  return execute(file, args, { cwd, env: { ...env, TMPDIR: cwd }, maxBuffer: 2 ** 24 })
+}
 
 /** What a tool says and its exit status, which no longer throws. */
 export async function outcome(file: string, args: string[], { cwd }: { cwd: string }) {
@@ -32,7 +37,7 @@ export interface Packed {
 export async function pack(t: Test): Promise<Packed> {
   const folder = await mkdtemp(join(tmpdir(), 'fastify-csv-export-'))
   t.teardown(() => rm(folder, { recursive: true }))
-  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root })
+  const { stdout } = await run('npm', ['pack', root, '--json', '--pack-destination', folder], { cwd: folder })
   const output = JSON.parse(stdout)
   const [{ filename, files }] = (Array.isArray(output) ? output : Object.values(output)) as [
     { filename: string; files: { path: string }[] }

@@ -1,0 +1,159 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { glob, readFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import t from 'tap'
+import { outcome, pack, project, run, typescript, typescriptRequire } from '../packed.ts'
+
+t.setTimeout(600_000)
+
+const root = join(import.meta.dirname, '../..')
+const packed = await pack(t)
+
+const app = `
+const app = Fastify()
+app.register(csvExport, { receipts: new MemoryReceipts() })
+app.get('/', (_request, reply) => reply.csv([{ id: 1 }]))
+`
+
+t.test('Jest requires it without any settings', async (t) => {
+  const cwd = await project(packed, 'jest', {
+    type: 'commonjs',
+    packages: ['jest@30', 'fastify@5'],
+    files: {
+      'csv.test.js': `const Fastify = require('fastify')
+const csvExport = require('fastify-csv-export')
+const { MemoryReceipts } = csvExport
+${app}
+test('csv', async () => {
+  expect(csvExport.default).toBe(csvExport)
+  expect(csvExport.csvExport).toBe(csvExport)
+  const response = await fetch(await app.listen({ port: 0 }))
+  expect(await response.text()).toBe('id\\n1\\n')
+  await app.close()
+})
+`
+    }
+  })
+  // Fastify's inject() is none that Jest can require.
+  const { code, output } = await outcome('npx', ['jest'], { cwd })
+  t.match(output, /1 passed/)
+  t.equal(code, 0)
+})
+
+t.test('vitest imports it', async (t) => {
+  const cwd = await project(packed, 'vitest', {
+    type: 'module',
+    packages: ['vitest@5', 'fastify@5'],
+    files: {
+      'csv.test.js': `import Fastify from 'fastify'
+import csvExport, { csvExport as named, MemoryReceipts } from 'fastify-csv-export'
+import { expect, test } from 'vitest'
+${app}
+test('csv', async () => {
+  expect(named).toBe(csvExport)
+  expect((await app.inject('/')).body).toBe('id\\n1\\n')
+})
+`
+    }
+  })
+  const { code, output } = await outcome('npx', ['vitest@5', 'run'], { cwd })
+  t.match(output, /1 passed/)
+  t.equal(code, 0)
+})
+
+t.test('a bundle of esbuild runs, with one instance for import and require', async (t) => {
+  const cwd = await project(packed, 'esbuild', {
+    type: 'module',
+    packages: ['esbuild@0.28', 'fastify@5'],
+    files: {
+      'main.mjs': `import Fastify from 'fastify'
+import csvExport, { MemoryReceipts } from 'fastify-csv-export'
+import required from './required.cjs'
+${app}
+app.inject('/').then(({ body }) => console.log(JSON.stringify(body), required === csvExport))
+`,
+      'required.cjs': `module.exports = require('fastify-csv-export')`
+    }
+  })
+  const flags = ['--bundle', '--platform=node', '--outfile=bundle.cjs', '--log-level=warning']
+  t.same(await outcome('npx', ['esbuild', 'main.mjs', ...flags], { cwd }), { code: 0, output: '' })
+  t.equal((await run(process.execPath, ['bundle.cjs'], { cwd })).stdout, '"id\\n1\\n" true\n')
+})
+
+// The types of Node that a version of TypeScript can read.
+for (const [version, nodeTypes] of [
+  ['5.4', '24'],
+  ['5.9', '26'],
+  ['7', '26']
+]) {
+  t.test(`TypeScript ${version} reads its types, and does not skip them`, async (t) => {
+    const cwd = await project(packed, `typescript-${version}`, {
+      type: 'module',
+      packages: ['fastify@5', `typescript@${version}`, `@types/node@${nodeTypes}`],
+      files: { 'use.mts': typescript, 'use.cts': typescript, 'require.cts': typescriptRequire }
+    })
+    const strict = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--isolatedModules']
+    const flags = [...strict, '--skipLibCheck', 'false', '--target', 'es2022', '--types', 'node']
+    const modules = ['use.mts', 'use.cts', 'require.cts']
+    for (const [module, resolution, files] of [
+      ['nodenext', 'nodenext', modules],
+      ['node16', 'node16', modules],
+      ['preserve', 'bundler', ['use.mts', 'require.cts']],
+      ['esnext', 'bundler', ['use.mts']]
+    ] as const) {
+      const args = [...flags, '--module', module, '--moduleResolution', resolution, ...files]
+      t.same(
+        await outcome('npx', ['tsc', ...args], { cwd }),
+        { code: 0, output: '' },
+        `${module}, ${resolution}`
+      )
+    }
+  })
+}
+
+t.test('publint and attw find nothing', async (t) => {
+  const cwd = await project(packed, 'lint', {
+    type: 'module',
+    packages: ['publint@0.3', '@arethetypeswrong/cli@0.18'],
+    files: {}
+  })
+  const published = await outcome('npx', ['publint', '--strict', packed.tarball], { cwd })
+  t.match(published, { code: 0, output: /All good/ })
+  // It cannot tell what the * of a subpath stands for.
+  const subpaths: string[] = []
+  for await (const path of glob('plugins/*/index.ts', { cwd: root }))
+    subpaths.push(`./${basename(dirname(path))}`)
+  const flags = ['--profile', 'node16', '--entrypoints', '.', ...subpaths, './package.json', '--']
+  const { code, output } = await outcome('npx', ['attw', ...flags, packed.tarball], { cwd })
+  t.equal(code, 0, output)
+})
+
+t.test('NestJS streams with it', async (t) => {
+  const example = (path: string) => readFile(join(root, 'examples/nestjs', path), 'utf8')
+  const cwd = await project(packed, 'nestjs', {
+    type: 'commonjs',
+    packages: [],
+    files: {
+      'package.json': await example('package.json'),
+      'tsconfig.json': await example('tsconfig.json'),
+      'main.ts': await example('main.ts')
+    }
+  })
+  t.same(await outcome('npx', ['tsc'], { cwd }), { code: 0, output: '' })
+  const server = spawn(process.execPath, ['dist/main.js', '0'], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => server.kill())
+  let url: string | undefined
+  for await (const line of createInterface({ input: server.stdout })) {
+    url = /^http:.*/.exec(line)?.[0]
+    if (url) break
+  }
+  const curl = spawn('curl', ['-sSN', `${url}/measurements.csv`], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const chunks: string[] = []
+  curl.stdout.on('data', (chunk) => chunks.push(String(chunk)))
+  t.same(await once(curl, 'close'), [0, null])
+  t.match(chunks[0], /^second,degrees\n1,[\d.]+\n$/, 'the first row comes alone')
+  t.equal(chunks.length, 5, 'and each other when it is there')
+  t.match(chunks.at(-1), /^5,[\d.]+\n$/)
+})
