@@ -12,10 +12,8 @@ const root = join(import.meta.dirname, '..')
  * As in a user's shell: what the test runner hooks into every child's Node would reach npm and tsc too. What tools leave in
  * the temporary folder goes with the project.
  */
-export const run = (file: string, args: string[], { cwd }: { cwd: string }) => {
-  const { NODE_OPTIONS, ...env } = process.env
-  return execute(file, args, { cwd, env: { ...env, TMPDIR: cwd }, maxBuffer: 2 ** 24 })
-}
+export const run = (file: string, args: string[], { cwd }: { cwd: string }) =>
+  execute('env', ['-u', 'NODE_OPTIONS', `TMPDIR=${cwd}`, file, ...args], { cwd, maxBuffer: 2 ** 24 })
 
 /** What a tool says and its exit status, which no longer throws. */
 export async function outcome(file: string, args: string[], { cwd }: { cwd: string }) {
