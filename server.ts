@@ -3,7 +3,7 @@ import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.ts'
 import { prepareDatabase } from './database/prepare.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from './plugins/embedded-postgres.ts'
+import { type EmbeddedPostgres, FolderUnusable, startEmbeddedPostgres } from './plugins/embedded-postgres.ts'
 
 const { HOST = 'localhost', PORT = '3000', DATABASE_URL } = process.env
 
@@ -35,6 +35,11 @@ async function start(): Promise<void> {
 try {
   await start()
 } catch (error) {
-  // Stopped while it was starting: the database was taken away on purpose.
-  if (!closing) throw error
+  if (error instanceof FolderUnusable) {
+    console.error(error.message)
+    process.exitCode = 1
+  } else if (!closing) {
+    // Not stopped while it was starting, when the database is taken away on purpose.
+    throw error
+  }
 }

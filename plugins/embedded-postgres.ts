@@ -1,11 +1,12 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { existsSync, statSync } from 'node:fs'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { findPrograms, type PostgresPrograms } from './postgres-programs.ts'
+import { findPrograms, type Owner, type PostgresPrograms } from './postgres-programs.ts'
 import { Postmaster } from './postmaster.ts'
 
 export interface EmbeddedPostgresOptions {
@@ -32,11 +33,11 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const { log = () => {} } = options
   const folder = resolve(options.folder)
   const programs = await findPrograms()
-  const { owner } = programs
   await mkdir(folder, { recursive: true })
-  if (owner) await chown(folder, owner.uid, owner.gid)
   const data = join(folder, 'data')
+  checkOwner([folder, data])
   const password = await readPassword(folder)
+  if (programs.owner) giveTo(programs.owner, folder)
   await stopAbandoned(data, password)
   if (!existsSync(data)) await createCluster(programs, folder, data)
 
@@ -57,6 +58,24 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
+/** What stands in the way is the folder: the message says what to do. */
+export class FolderUnusable extends Error {}
+
+/** A checkout that was copied, or that root has used, may bring somebody else's data. */
+function checkOwner(paths: string[]): void {
+  const user = process.getuid?.()
+  if (user === undefined || user === 0) return
+  const foreign = paths.find((path) => existsSync(path) && statSync(path).uid !== user)
+  if (foreign !== undefined) {
+    throw new FolderUnusable(`${foreign} belongs to another user: remove it, or give a DATABASE_URL`)
+  }
+}
+
+/** With all that is in it, which a copy may have made root's own. */
+function giveTo({ uid, gid }: Owner, folder: string): void {
+  execFileSync('chown', ['-R', `${uid}:${gid}`, folder])
+}
+
 async function readPassword(folder: string): Promise<string> {
   const path = join(folder, 'password')
   const password = randomBytes(16).toString('hex')
@@ -69,11 +88,10 @@ async function readPassword(folder: string): Promise<string> {
 }
 
 /** Made beside its place and moved there when whole, so a first start that was cut short is done again. */
-async function createCluster({ owner, run }: PostgresPrograms, folder: string, data: string): Promise<void> {
+async function createCluster({ run }: PostgresPrograms, folder: string, data: string): Promise<void> {
   const unfinished = join(folder, 'unfinished')
   await rm(unfinished, { recursive: true, force: true })
   const passwordFile = join(folder, 'password')
-  if (owner) await chown(passwordFile, owner.uid, owner.gid)
   const child = run('initdb', [
     `--pgdata=${unfinished}`,
     '--username=postgres',
@@ -145,7 +163,8 @@ async function stopAbandoned(data: string, password: string): Promise<void> {
     return
   }
   if (guard === undefined) {
-    throw new Error(`${data} is in use by another process: stop that one, or give both the same DATABASE_URL`)
+    const remedy = 'stop that one, or give both the same DATABASE_URL'
+    throw new FolderUnusable(`${data} is in use by another process: ${remedy}`)
   }
   process.kill(Number(pid), 'SIGINT')
   while (isAlive(Number(pid))) await sleep(20)

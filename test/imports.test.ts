@@ -28,7 +28,7 @@ const directions: Record<string, string[]> = {
 /** What every room may import of the plugin's own folder; the others there import the rooms. */
 const common = ['errors', 'guard', 'describe'].map((name) => `plugins/csv-export/${name}.ts`)
 
-const root = new URL('..', import.meta.url).pathname
+const root = join(import.meta.dirname, '..')
 const files = (await readdir(join(root, 'plugins'), { recursive: true }))
   .map((file) => join('plugins', file))
   // Folders alone are published.

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
@@ -41,6 +41,24 @@ t.test('a second process is told that the folder is in use', async (t) => {
   t.teardown(stop)
   await t.rejects(startEmbeddedPostgres({ folder }), /is in use by another process.*DATABASE_URL/)
   t.equal((await query(url, 'SELECT 1')).rows.length, 1, 'and the first one still runs')
+})
+
+t.test('a folder of another user is not touched, and the message says what to do', async (t) => {
+  t.intercept(process, 'getuid', { value: () => 12_345 })
+  await t.rejects(startEmbeddedPostgres({ folder }), {
+    message: `${folder} belongs to another user: remove it, or give a DATABASE_URL`
+  })
+})
+
+const notRoot = process.getuid?.() !== 0 && 'root alone runs PostgreSQL as another user'
+t.test('a folder that root has copied is used', { skip: notRoot }, async (t) => {
+  const parent = await temporaryFolder(t)
+  await chmod(parent, 0o755)
+  const copy = join(parent, 'copy')
+  await cp(folder, copy, { recursive: true })
+  const { url, stop } = await startEmbeddedPostgres({ folder: copy })
+  t.teardown(stop)
+  t.strictSame((await query(url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
 })
 
 t.test('two folders run side by side', async (t) => {

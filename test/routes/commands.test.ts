@@ -109,7 +109,7 @@ t.test('a server that closes leaves no command behind', async (t) => {
 
 t.test('a command that cannot be started is a 500', async (t) => {
   const { url } = await serveCommands(t, {
-    missing: { description: '', file: 'no-such-command-anywhere', args: [] }
+    missing: { description: '', file: '/no-such-command-anywhere', args: [] }
   })
   const { statusCode, headers, body } = await request(`${url}/commands/missing/output`)
   t.equal(statusCode, 500)
