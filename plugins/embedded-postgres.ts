@@ -154,7 +154,11 @@ async function holdOwnership(url: string): Promise<() => Promise<void>> {
 async function stopAbandoned(data: string, password: string): Promise<void> {
   const file = await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')
   const [pid, directory, , port] = file.split('\n')
-  if (pid === undefined || directory !== data || !isAlive(Number(pid))) return
+  if (directory === undefined || !isAlive(Number(pid))) return
+  if (directory !== data) {
+    const remedy = 'remove it, or give a DATABASE_URL'
+    throw new FolderUnusable(`${data} was copied from ${directory} while that was in use: ${remedy}`)
+  }
   let guard: pg.Client | undefined
   try {
     guard = await takeOwnership(connectionString(Number(port), password))

@@ -66,7 +66,7 @@ t.test('the two commands, to one who has only Node and npm', { skip }, async (t)
 
   await t.test('npm ci', async (t) => {
     const { code, output } = await npm(['ci'], stranger).closed
-    t.equal(code, 0, output)
+    t.equal(code === 0 ? '' : output, '')
   })
 
   await t.test('npm start', async (t) => {
@@ -77,7 +77,7 @@ t.test('the two commands, to one who has only Node and npm', { skip }, async (t)
     const files = ['imports', 'docs', 'examples', 'package', 'routes/commands', '**/embedded-postgres']
     const args = files.map((file) => `test/${file}.test.ts`)
     const { code, output } = await npm(['test', '--', '--disable-coverage', ...args], stranger).closed
-    t.equal(code, 0, output)
+    t.equal(code === 0 ? '' : output, '')
     t.same(await readdir(temporary), [], 'nothing is left in the temporary folder')
   })
 

@@ -127,7 +127,7 @@ t.test('publint and attw find nothing', async (t) => {
     subpaths.push(`./${basename(dirname(path))}`)
   const flags = ['--profile', 'node16', '--entrypoints', '.', ...subpaths, './package.json', '--']
   const { code, output } = await outcome('npx', ['attw', ...flags, packed.tarball], { cwd })
-  t.equal(code, 0, output)
+  t.equal(code === 0 ? '' : output, '')
 })
 
 t.test('NestJS streams with it', async (t) => {

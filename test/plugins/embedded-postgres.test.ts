@@ -61,6 +61,17 @@ t.test('a folder that root has copied is used', { skip: notRoot }, async (t) => 
   t.strictSame((await query(url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
 })
 
+t.test('a folder that was copied while in use is not taken for whole', async (t) => {
+  const { stop } = await startEmbeddedPostgres({ folder })
+  t.teardown(stop)
+  const copy = join(await temporaryFolder(t), 'copy')
+  await cp(folder, copy, { recursive: true })
+  await t.rejects(
+    startEmbeddedPostgres({ folder: copy }),
+    /was copied from .*: remove it, or give a DATABASE_URL/
+  )
+})
+
 t.test('two folders run side by side', async (t) => {
   const [one, two] = await Promise.all([
     startEmbeddedPostgres({ folder }),
