@@ -114,16 +114,24 @@ function connectionString(port: number, password: string): string {
 }
 
 const OWNERSHIP_LOCK = 4_201
+const lockNotAvailable = '55P03'
 
-/** The lock ends with this process's connection, however the process ends: kill -9 too. */
+/**
+ * The lock ends with this process's connection, however the process ends: kill -9 too. PostgreSQL may hear of that a moment
+ * later.
+ */
 async function takeOwnership(url: string): Promise<pg.Client | undefined> {
-  const client = new pg.Client({ connectionString: url, application_name: 'owner' })
+  const client = new pg.Client({ connectionString: url, application_name: 'owner', lock_timeout: 1_000 })
   client.on('error', () => {})
   await client.connect()
-  const { rows } = await client.query('SELECT pg_try_advisory_lock($1) AS taken', [OWNERSHIP_LOCK])
-  if (rows[0].taken) return client
-  await client.end()
-  return undefined
+  try {
+    await client.query('SELECT pg_advisory_lock($1)', [OWNERSHIP_LOCK])
+    return client
+  } catch (error) {
+    await client.end()
+    if ((error as pg.DatabaseError).code === lockNotAvailable) return undefined
+    throw error
+  }
 }
 
 /** Takes the lock, and takes it again whenever PostgreSQL has ended all its sessions, as it does after a crash. */

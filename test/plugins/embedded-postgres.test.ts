@@ -140,21 +140,52 @@ t.test('a PostgreSQL that somebody else shuts down stays down', async (t) => {
   t.equal(postgres.pid, pid)
 })
 
-t.test('the PostgreSQL of a process that was killed is taken over', async (t) => {
+/** Starts it in a process of its own, which is killed. */
+async function startAndKill(beforeKill: (url: string) => Promise<void> = async () => {}): Promise<number> {
   const plugin = import.meta.resolve('../../plugins/embedded-postgres.ts')
   const script = `
     const { startEmbeddedPostgres } = await import(${JSON.stringify(plugin)})
-    console.log((await startEmbeddedPostgres({ folder: ${JSON.stringify(folder)} })).pid)
+    const { pid, url } = await startEmbeddedPostgres({ folder: ${JSON.stringify(folder)} })
+    console.log(JSON.stringify({ pid, url }))
     setInterval(() => {}, 1000)`
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit']
   })
-  const [pid] = await once(child.stdout, 'data')
+  const [line] = await once(child.stdout, 'data')
+  const { pid, url } = JSON.parse(line)
+  await beforeKill(url)
   child.kill('SIGKILL')
   await once(child, 'exit')
+  return pid
+}
+
+t.test('the PostgreSQL of a process that was killed is taken over', async (t) => {
+  const pid = await startAndKill()
   const { url, pid: newPid, stop } = await startEmbeddedPostgres({ folder })
   t.teardown(stop)
-  t.not(newPid, Number(pid))
-  t.throws(() => process.kill(Number(pid), 0), { code: 'ESRCH' })
+  t.not(newPid, pid)
+  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
   t.strictSame((await query(url, 'SELECT * FROM kept')).rows, [{ one: 1 }])
+})
+
+t.test('it is taken over, too, when it hears late that the process is gone', async (t) => {
+  let owner = 0
+  const session = Promise.withResolvers<pg.Client>()
+  const pid = await startAndKill(async (url) => {
+    owner = (await ownerOf(url)) as number
+    process.kill(owner, 'SIGSTOP')
+    const client = new pg.Client({ connectionString: url })
+    client.on('error', () => {})
+    await client.connect()
+    session.resolve(client)
+  })
+  const client = await session.promise
+  const starting = startEmbeddedPostgres({ folder })
+  const waits = async (): Promise<boolean> =>
+    (await client.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).rows.length > 0
+  while (!(await waits()));
+  process.kill(owner, 'SIGCONT')
+  const { pid: newPid, stop } = await starting
+  t.teardown(stop)
+  t.not(newPid, pid)
 })
