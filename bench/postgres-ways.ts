@@ -2,7 +2,7 @@ import { pipeline } from 'node:stream/promises'
 import { stringify } from 'csv-stringify'
 import type { FastifyInstance } from 'fastify'
 import QueryStream from 'pg-query-stream'
-import postgres from '../plugins/postgres.ts'
+import postgres from '../database/postgres.ts'
 import { mixed } from './shapes.ts'
 import { stringifyOptions } from './ways.ts'
 

@@ -5,9 +5,9 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import { cargoColumns } from '../database/cargoes.ts'
+import postgres from '../database/postgres.ts'
 import csvExport from '../plugins/csv-export/index.ts'
 import { contentCodings } from '../plugins/csv-export/options/options.ts'
-import postgres from '../plugins/postgres.ts'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as (options: object) => void

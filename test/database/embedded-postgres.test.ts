@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
-import { startEmbeddedPostgres } from '../../plugins/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../database/embedded-postgres.ts'
 import { temporaryFolder } from '../database.ts'
 
 const folder = await temporaryFolder(t)
@@ -112,7 +112,7 @@ t.test('a PostgreSQL that somebody else shuts down stays down', async (t) => {
 })
 
 t.test('the PostgreSQL of a process that was killed is taken over', async (t) => {
-  const plugin = import.meta.resolve('../../plugins/embedded-postgres.ts')
+  const plugin = import.meta.resolve('../../database/embedded-postgres.ts')
   const script = `
     const { startEmbeddedPostgres } = await import(${JSON.stringify(plugin)})
     console.log((await startEmbeddedPostgres({ folder: ${JSON.stringify(folder)} })).pid)

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { PostgresReceipts, type PostgresReceiptsOptions } from '../../database/postgres-receipts.ts'
+import { freePort } from '../../database/postmaster.ts'
 import { prepareDatabase } from '../../database/prepare.ts'
 import type { Receipt } from '../../plugins/csv-export/index.ts'
-import { PostgresReceipts, type PostgresReceiptsOptions } from '../../plugins/postgres-receipts.ts'
-import { freePort } from '../../plugins/postmaster.ts'
 import { connect, serveApp, startPostgres } from '../database.ts'
 import { Log } from '../helper.ts'
 

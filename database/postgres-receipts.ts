@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import pg from 'pg'
-import { MemoryReceipts, type Receipt, type ReceiptStore } from './csv-export/index.ts'
+import { MemoryReceipts, type Receipt, type ReceiptStore } from '../plugins/csv-export/index.ts'
 import { DatabaseUnavailable } from './database-unavailable.ts'
 
 export interface PostgresReceiptsOptions {

@@ -3,8 +3,8 @@ import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import postgres, { type PostgresOptions, type TextRow } from '../../database/postgres.ts'
 import { prepareDatabase } from '../../database/prepare.ts'
-import postgres, { type PostgresOptions, type TextRow } from '../../plugins/postgres.ts'
 import { connect, copyToCsv, startDatabase, untilNoneBusy } from '../database.ts'
 
 const url = await startDatabase(t, { rows: 2_000 })
@@ -227,7 +227,7 @@ t.test('an error that comes between two reads is no end of the rows', async (t) 
 t.test('a process that ends once its server has closed leaves no statement running', async (t) => {
   const code = `
     import Fastify from 'fastify'
-    import postgres from './plugins/postgres.ts'
+    import postgres from './database/postgres.ts'
     const app = await Fastify().register(postgres, { url: process.argv[1] })
     const aborter = new AbortController()
     app.addHook('preClose', async () => aborter.abort())
