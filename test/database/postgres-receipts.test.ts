@@ -156,7 +156,7 @@ t.test('what is pending when the server closes is written once the database take
 
 t.test('reports that hold every connection keep no receipt waiting', async (t) => {
   const { app } = await serveApp(t, url)
-  const { pool } = app.postgres
+  const { pool } = app.pg
   const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
   const { receipts } = openReceipts(t)
   const one = receipt()
