@@ -45,9 +45,7 @@ class CopyStatement implements Statement<Buffer> {
 
   async start(session: Session): Promise<void> {
     this.#stream.on('error', session.fail)
-    await session.ask(async (client) => {
-      client.query(this.#stream)
-    })
+    await session.submit(this.#stream)
   }
 
   async read(): Promise<Buffer[]> {

@@ -73,10 +73,7 @@ class CursorStatement implements Statement<TextRow> {
       const equal = names.find((name, index) => names.indexOf(name) !== index)
       if (equal !== undefined) session.end(new CSV_EXPORT_EQUAL_NAMES(JSON.stringify(equal)))
     })
-    await session.ask(async (client) => {
-      client.query(cursor)
-    })
-    session.leaveBy(() => cursor.close())
+    await session.submit(cursor, () => cursor.close())
   }
 
   read(): Promise<TextRow[]> {

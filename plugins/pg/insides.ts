@@ -40,6 +40,16 @@ export async function sendCancelRequest(
   await messenger.connect().catch(() => {})
 }
 
+/**
+ * Sends a query of another's making. Returns what stops the clock of the pool's `query_timeout`, as pg does for its own
+ * queries: else it keeps the process from ending, and older releases call a callback that is not there.
+ */
+export function send(client: pg.ClientBase, query: pg.Submittable): () => void {
+  const timed = Object.assign(query, { callback: (): void => {} })
+  client.query(timed)
+  return () => timed.callback()
+}
+
 interface CursorInsides {
   handleRowDescription(message: { fields: { name: string }[] }): void
 }

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { CSV_EXPORT_DATABASE_UNAVAILABLE } from './errors.ts'
-import { sendCancelRequest } from './insides.ts'
+import { send, sendCancelRequest } from './insides.ts'
 
 /** Longest wait for a connection to come back clean, in milliseconds: then it is destroyed. */
 const patience = 5_000
@@ -31,6 +31,7 @@ export class Session {
   #giveUp: ((reason: unknown) => void) | undefined
   #answer: Promise<unknown> | undefined
   #leave: (() => Promise<unknown>) | undefined
+  #stopClock: (() => void) | undefined
   #over = false
   #reason: unknown
 
@@ -52,8 +53,13 @@ export class Session {
     return this.#request(() => request(this.#client as pg.PoolClient))
   }
 
-  /** How the statement that now runs is left between two requests. Without that, only a cancellation ends it. */
-  leaveBy(leave: () => Promise<unknown>): void {
+  /**
+   * Sends the one statement.
+   * @param leave ends it between two requests; without it only a cancellation does
+   * @throws as `ask()`
+   */
+  async submit(query: pg.Submittable, leave?: () => Promise<unknown>): Promise<void> {
+    this.#stopClock = await this.ask(async (client) => send(client, query))
     this.#leave = leave
   }
 
@@ -151,6 +157,7 @@ export class Session {
     const client = this.#client as pg.PoolClient
     client.off('error', this.fail)
     client.off('end', this.#onEnd)
+    this.#stopClock?.()
     client.release(destroy)
   }
 }

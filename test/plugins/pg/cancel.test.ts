@@ -272,6 +272,20 @@ t.test('a cancel that gets no answer is waited for no longer than some seconds',
   await database.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $1', [sleep])
 })
 
+t.test('a process whose pool has ended ends, too, whatever its query_timeout', async (t) => {
+  const code = `
+    import pg from 'pg'
+    import { copyRows, cursorRows } from './plugins/pg/index.ts'
+    const pool = new pg.Pool({ connectionString: process.argv[1], query_timeout: 3_600_000 })
+    for await (const _row of cursorRows(pool, 'SELECT 1'));
+    for await (const _row of copyRows(pool, 'SELECT 1'));
+    for await (const _row of cursorRows(pool, 'SELECT generate_series(1, 1000)')) break
+    await pool.end()`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', code, url], { stdio: 'inherit' })
+  t.teardown(() => child.kill())
+  t.strictSame(await once(child, 'exit'), [0, null])
+})
+
 t.test('a process that ends once its pool has ended leaves no statement running', async (t) => {
   const code = `
     import pg from 'pg'
