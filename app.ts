@@ -1,11 +1,11 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import postgres from './database/postgres.ts'
+import { PostgresReceipts } from './database/postgres-receipts.ts'
 import csvExport, {
   MemoryReceipts,
   type PluginOptions,
   type ReceiptStore
 } from './plugins/csv-export/index.ts'
-import postgres from './plugins/postgres.ts'
-import { PostgresReceipts } from './plugins/postgres-receipts.ts'
 import commands from './routes/commands.ts'
 import downloads from './routes/downloads.ts'
 import exports from './routes/exports.ts'

@@ -2,8 +2,8 @@ import { join } from 'node:path'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.ts'
+import { type EmbeddedPostgres, FolderUnusable, startEmbeddedPostgres } from './database/embedded-postgres.ts'
 import { prepareDatabase } from './database/prepare.ts'
-import { type EmbeddedPostgres, FolderUnusable, startEmbeddedPostgres } from './plugins/embedded-postgres.ts'
 
 const { HOST = 'localhost', PORT = '3000', DATABASE_URL } = process.env
 

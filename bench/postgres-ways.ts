@@ -2,7 +2,8 @@ import { pipeline } from 'node:stream/promises'
 import { stringify } from 'csv-stringify'
 import type { FastifyInstance } from 'fastify'
 import QueryStream from 'pg-query-stream'
-import postgres from '../plugins/postgres.ts'
+import postgres from '../database/postgres.ts'
+import { copyRows, cursorRows } from '../plugins/pg/index.ts'
 import { mixed } from './shapes.ts'
 import { stringifyOptions } from './ways.ts'
 
@@ -14,20 +15,20 @@ export async function postgresWays(app: FastifyInstance, { url }: { url: string 
   app.register(postgres, { url })
 
   app.get('/cursor', (_request, reply) =>
-    reply.csv(({ signal }) => app.postgres.batches(query, [], { signal }), { batches: true, columns })
+    reply.csv(({ signal }) => cursorRows(app.pg.pool, query, [], { signal }), { columns })
   )
 
   app.get('/query-stream', async (_request, reply) => {
-    const { client, release } = await app.postgres.lend()
+    const client = await app.pg.connect()
     reply.hijack()
     reply.raw.writeHead(200, { 'content-type': 'text/csv; charset=utf-8' })
     // Its own default of 100 rows makes it slower.
     const rows = client.query(new QueryStream(query, [], { batchSize: 500 }))
     await pipeline(rows, stringify(stringifyOptions), reply.raw)
-    release()
+    client.release()
   })
 
   app.get('/copy', (_request, reply) =>
-    reply.csv(({ signal }) => app.postgres.copy(query, { signal }), { encoded: true })
+    reply.csv(({ signal }) => copyRows(app.pg.pool, query, [], { signal }), { encoded: true })
   )
 }

@@ -5,9 +5,10 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import { cargoColumns } from '../database/cargoes.ts'
+import postgres from '../database/postgres.ts'
 import csvExport from '../plugins/csv-export/index.ts'
 import { contentCodings } from '../plugins/csv-export/options/options.ts'
-import postgres from '../plugins/postgres.ts'
+import { cursorRows } from '../plugins/pg/index.ts'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as (options: object) => void
@@ -55,7 +56,7 @@ if (databaseUrl !== undefined) {
   const text = `SELECT ${cargoColumns} FROM cargoes, generate_series(1, $1::integer) ORDER BY id`
   app.get<Query>('/cursor', ({ query: { rows } }, reply) => {
     const statement = rows === undefined ? text : `${text} LIMIT ${Number(rows)}`
-    return reply.csv(({ signal }) => app.postgres.batches(statement, [1_000], { signal }), { batches: true })
+    return reply.csv(({ signal }) => cursorRows(app.pg.pool, statement, [1_000], { signal }))
   })
 }
 

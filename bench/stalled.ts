@@ -4,9 +4,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { startEmbeddedPostgres } from '../database/embedded-postgres.ts'
 import { prepareDatabase } from '../database/prepare.ts'
 import { type ContentCoding, contentCodings } from '../plugins/csv-export/options/options.ts'
-import { startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
 
 /** KiB of the server's process that one stalled client holds; what the kernel buffers is none of them. */
 export interface StalledFigures {

@@ -33,10 +33,10 @@ const commodities = [
  * what was cut short is done again, and of several processes that start together one does it.
  */
 export async function prepareDatabase(url: string, options: PrepareOptions = {}): Promise<void> {
-  const client = new pg.Client({ connectionString: url, options: '-c TimeZone=UTC' })
+  const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
-    await client.query('BEGIN')
+    await client.query("BEGIN; SET LOCAL TimeZone = 'UTC'")
     await client.query('SELECT pg_advisory_xact_lock($1)', [PREPARE_LOCK])
     const { rows } = await client.query("SELECT to_regclass('cargoes') IS NOT NULL AS present")
     if (!rows[0].present) {

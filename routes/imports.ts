@@ -2,6 +2,7 @@ import multipart, { type Multipart, type MultipartFile } from '@fastify/multipar
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type CargoCells, CargoFileError, openCargoFile } from '../database/cargo-file.ts'
 import { cargoColumns } from '../database/cargoes.ts'
+import { borrow } from '../database/postgres.ts'
 
 /** Largest file taken, in bytes. A file is never held in memory: this only bounds what one request may add. */
 const maxFileSize = 10 * 1024 ** 3
@@ -55,19 +56,20 @@ async function* importCargoes(
   cargoes: AsyncGenerator<CargoCells>,
   signal: AbortSignal
 ): AsyncGenerator<string> {
-  const lease = await app.postgres.lend(signal)
+  const { client, release } = await borrow(app.pg.pool)
   const onAbort = (): void => {
-    lease.cancel()
+    release(signal.reason)
     upload.file.file.destroy(signal.reason)
   }
   signal.addEventListener('abort', onAbort)
   const onLost = (error: Error): void => void upload.file.file.destroy(error)
-  lease.client.on('error', onLost)
+  client.on('error', onLost)
   let failure: Error | undefined = new Error('the import was left')
   try {
-    await lease.client.query('BEGIN')
-    await lease.client.query(`SET LOCAL idle_in_transaction_session_timeout = ${stalledAfter}`)
-    const { rows } = await lease.client.query('INSERT INTO imports (file_name) VALUES ($1) RETURNING id', [
+    signal.throwIfAborted()
+    await client.query('BEGIN')
+    await client.query(`SET LOCAL idle_in_transaction_session_timeout = ${stalledAfter}`)
+    const { rows } = await client.query('INSERT INTO imports (file_name) VALUES ($1) RETURNING id', [
       upload.file.filename.replaceAll('\0', '')
     ])
     const { id } = rows[0] as { id: number }
@@ -75,7 +77,7 @@ async function* importCargoes(
     let count = 0
     let told = Date.now()
     for await (const batch of batches(cargoes)) {
-      await lease.client.query(insertBatch, [id, ...columnsOf(batch)])
+      await client.query(insertBatch, [id, ...columnsOf(batch)])
       count += batch.length
       if (Date.now() - told < progressEvery) continue
       told = Date.now()
@@ -83,21 +85,21 @@ async function* importCargoes(
     }
     await finishUpload(upload)
     signal.throwIfAborted()
-    await lease.client.query('COMMIT')
+    await client.query('COMMIT')
     failure = undefined
     yield `import ${id}: ${count} rows\n`
   } catch (error) {
     if (!isUploadError(error) || signal.aborted) throw error
-    await lease.client.query('ROLLBACK')
+    await client.query('ROLLBACK')
     failure = undefined
-    lease.release()
+    release()
     yield `error: ${error.message}; nothing was imported\n`
     await drain(upload.request)
   } finally {
     signal.removeEventListener('abort', onAbort)
-    lease.client.off('error', onLost)
+    client.off('error', onLost)
     // Closed with its transaction open, a connection takes back what it did.
-    lease.release(failure)
+    release(failure)
   }
 }
 

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { cargoColumns } from '../database/cargoes.ts'
+import { copyRows, cursorRows } from '../plugins/pg/index.ts'
 
 interface CargoQuery {
   commodity?: string
@@ -60,16 +61,15 @@ export default async function reports(app: FastifyInstance): Promise<void> {
     { schema: { querystring } },
     (request, reply) => {
       const { text, values } = cargoReport(request.query)
-      return reply.csv(({ signal }) => app.postgres.batches(text, values, { signal }), {
+      return reply.csv(({ signal }) => cursorRows(app.pg.pool, text, values, { signal }), {
         filename: 'cargoes.csv',
-        columns: cargoColumns,
-        batches: true
+        columns: cargoColumns
       })
     }
   )
 
   app.get('/reports/all-cargoes.csv', { schema: { querystring: noParameters } }, (_request, reply) =>
-    reply.csv(({ signal }) => app.postgres.copy(cargoReport({}).text, { signal }), {
+    reply.csv(({ signal }) => copyRows(app.pg.pool, cargoReport({}).text, [], { signal }), {
       filename: 'all-cargoes.csv',
       encoded: true
     })

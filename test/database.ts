@@ -7,8 +7,8 @@ import pg from 'pg'
 import { to as copyTo } from 'pg-copy-streams'
 import type { Test } from 'tap'
 import { buildApp } from '../app.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../database/embedded-postgres.ts'
 import { prepareDatabase } from '../database/prepare.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../plugins/embedded-postgres.ts'
 import { Log, type TestServer } from './helper.ts'
 
 /** A folder of the test's own, removed when it ends. */

@@ -108,7 +108,7 @@ async function sourceFailed(t: Test, { client, id, exit }: Download, ready: Prom
   const { statusCode, body } = await request(`${server.url}/exports/${id}`)
   t.equal(statusCode, 200)
   const receipt = (await body.json()) as Record<string, unknown>
-  t.match(receipt, { status: 'source_failed', errorCode: 'DATABASE_UNAVAILABLE' })
+  t.match(receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_DATABASE_UNAVAILABLE' })
   await ready
   t.strictSame(await receiptOf(id), receipt)
 }

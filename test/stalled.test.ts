@@ -22,7 +22,7 @@ t.test('a client that never reads is gone after stallTimeout, its cursor closed'
   t.strictSame({ status, errorCode }, { status: 'client_stalled', errorCode: 'CSV_EXPORT_CLIENT_STALLED' })
   t.ok(rows > 0 && bytes > 0)
 
-  const { pool } = app.postgres
+  const { pool } = app.pg
   await untilNoneBusy(database)
   await until(() => pool.idleCount === pool.totalCount)
   const { rows: cursors } = await pool.query("SELECT name FROM pg_cursors WHERE name LIKE 'C\\_%'")

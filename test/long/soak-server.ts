@@ -45,14 +45,14 @@ const commands = {
 
   /** Answers when every connection is back in the pool. */
   async idle() {
-    const { pool } = app.postgres
+    const { pool } = app.pg
     await until(() => pool.idleCount === pool.totalCount)
     return { waiting: pool.waitingCount, listeners: listenerCounts(app.server) }
   },
 
   async close() {
     await app.close()
-    return { connections: app.postgres.pool.totalCount }
+    return { connections: app.pg.pool.totalCount }
   },
 
   async held(): Promise<Held> {

@@ -227,7 +227,7 @@ t.test('a connection lost half-way imports nothing and holds no connection', asy
     await untilNoneBusy(database)
   }
   t.strictSame(await counts(), before)
-  t.equal(app.postgres.pool.idleCount, app.postgres.pool.totalCount)
+  t.equal(app.pg.pool.idleCount, app.pg.pool.totalCount)
 })
 
 t.test('a database that ends the connection breaks the answer of a stalled upload', async (t) => {

@@ -155,7 +155,7 @@ t.test('200 downloads aborted at random moments leave no busy connection and no 
     await once(child, 'close')
   }
   for (let round = 0; round < 10; round++) await Promise.all(Array.from({ length: 20 }, abortOne))
-  const { pool } = app.postgres
+  const { pool } = app.pg
   // A connection is idle for the server a moment before its answer has come back to the pool.
   while (pool.idleCount < pool.totalCount) await new Promise((resolve) => setImmediate(resolve))
   t.equal(pool.waitingCount, 0)
@@ -211,4 +211,17 @@ t.test('HEAD asks the database for nothing', async (t) => {
   const { body } = await curl('-I', `${url}/reports/cargoes.csv`)
   t.match(body, /200 OK[\s\S]*filename=cargoes.csv/i)
   t.notOk(log.lines.some(({ level }) => level >= 50))
+})
+
+t.test('where all connections stay busy, a report is a 503', async (t) => {
+  const { pool } = app.pg
+  const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
+  t.teardown(() => {
+    for (const client of clients) client.release()
+  })
+  for (const report of ['cargoes', 'all-cargoes']) {
+    const { statusCode, body } = await request(`${url}/reports/${report}.csv`)
+    t.equal(statusCode, 503)
+    t.match(await body.json(), { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' })
+  }
 })

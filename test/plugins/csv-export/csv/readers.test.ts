@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { startEmbeddedPostgres } from '../../../../plugins/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../../../database/embedded-postgres.ts'
 import { connect, temporaryFolder } from '../../../database.ts'
 import { skipWithout } from '../../../programs.ts'
 import { csvParse, type Dialect, fastCsv, papaparse, postgres, startPython } from '../../../readers.ts'

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import pg from 'pg'
-import { MemoryReceipts, type Receipt, type ReceiptStore } from './csv-export/index.ts'
+import { MemoryReceipts, type Receipt, type ReceiptStore } from '../plugins/csv-export/index.ts'
 import { DatabaseUnavailable } from './database-unavailable.ts'
 
 export interface PostgresReceiptsOptions {
@@ -52,9 +52,7 @@ export class PostgresReceipts implements ReceiptStore {
       // Its own, as reports may hold all of the other pool's connections for as long as they last.
       max: 2,
       connectionTimeoutMillis: patience,
-      query_timeout: patience,
-      // A receipt that counts as kept must outlive a crash, also where the database is set to be quicker than that.
-      options: '-c synchronous_commit=on'
+      query_timeout: patience
     })
     this.#pool.on('error', (error) => log.warn({ err: error }, 'an idle connection of the receipts was lost'))
   }
@@ -146,10 +144,12 @@ export class PostgresReceipts implements ReceiptStore {
   }
 }
 
-// A write whose answer was lost is done again.
+// A receipt that counts as kept must outlive a crash, also where the database is set to be quicker than that. No start-up
+// option says so, as poolers refuse those. A write whose answer was lost is done again.
 const insertReceipts = `
+  WITH setting AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
   INSERT INTO receipts (id, receipt)
-  SELECT id, receipt FROM unnest($1::uuid[], $2::json[]) AS ended (id, receipt)
+  SELECT id, receipt FROM setting, unnest($1::uuid[], $2::json[]) AS ended (id, receipt)
   ON CONFLICT DO NOTHING
 `
 

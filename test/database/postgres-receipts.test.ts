@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { PostgresReceipts, type PostgresReceiptsOptions } from '../../database/postgres-receipts.ts'
+import { freePort } from '../../database/postmaster.ts'
 import { prepareDatabase } from '../../database/prepare.ts'
 import type { Receipt } from '../../plugins/csv-export/index.ts'
-import { PostgresReceipts, type PostgresReceiptsOptions } from '../../plugins/postgres-receipts.ts'
-import { freePort } from '../../plugins/postmaster.ts'
 import { connect, serveApp, startPostgres } from '../database.ts'
 import { Log } from '../helper.ts'
 
@@ -156,7 +156,7 @@ t.test('what is pending when the server closes is written once the database take
 
 t.test('reports that hold every connection keep no receipt waiting', async (t) => {
   const { app } = await serveApp(t, url)
-  const { pool } = app.postgres
+  const { pool } = app.pg
   const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
   const { receipts } = openReceipts(t)
   const one = receipt()

@@ -4,7 +4,7 @@ import { chmod, cp, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
-import { startEmbeddedPostgres } from '../../plugins/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../database/embedded-postgres.ts'
 import { temporaryFolder } from '../database.ts'
 
 const folder = await temporaryFolder(t)
@@ -142,7 +142,7 @@ t.test('a PostgreSQL that somebody else shuts down stays down', async (t) => {
 
 /** Starts it in a process of its own, which is killed. */
 async function startAndKill(beforeKill: (url: string) => Promise<void> = async () => {}): Promise<number> {
-  const plugin = import.meta.resolve('../../plugins/embedded-postgres.ts')
+  const plugin = import.meta.resolve('../../database/embedded-postgres.ts')
   const script = `
     const { startEmbeddedPostgres } = await import(${JSON.stringify(plugin)})
     const { pid, url } = await startEmbeddedPostgres({ folder: ${JSON.stringify(folder)} })

@@ -1,0 +1,84 @@
+import type pg from 'pg'
+import Cursor from 'pg-cursor'
+import { CSV_EXPORT_EQUAL_NAMES, CSV_EXPORT_INVALID_OPTION } from './errors.ts'
+import { onDescription } from './insides.ts'
+import type { Session } from './session.ts'
+import { checkText, type Statement, StatementRows } from './statement-rows.ts'
+
+/** A row as PostgreSQL's own text, in the order of its columns: no digit of a numeric, bigint or timestamp is lost. */
+export type TextRow = (string | null)[]
+
+export interface CursorRows extends AsyncIterable<TextRow> {
+  /**
+   * The names of the columns, in order. Known when the first `next()` answers, also where there is no row, and mostly
+   * before: PostgreSQL tells them before it looks for rows. Stays undefined for a statement that gives no rows at all.
+   */
+  readonly columns: readonly string[] | undefined
+}
+
+export interface CursorRowsOptions {
+  /** Ends the statement at once when it fires, also on the server. */
+  signal?: AbortSignal | undefined
+  /** Rows that are fetched at a time; twice as many are held, at most. @default 100 */
+  batchSize?: number | undefined
+}
+
+/**
+ * The rows of one statement, read through a server-side cursor: it sees one snapshot, and memory does not grow with it.
+ * It runs in a transaction of its own, committed after the last row, and rolled back when it is left before, fails or is
+ * cancelled. The connection is borrowed when the first row is asked for.
+ *
+ * Rows are arrays of text, with the time zone UTC. Iterate them: a row that has been fetched already is given by `next()`
+ * at once, and not as a promise.
+ *
+ * @param pool any pool of pg, with your own options
+ * @param values the parameters `$1`, `$2` and so on, as pg takes them
+ * @throws CSV_EXPORT_INVALID_OPTION; from the iterator PostgreSQL's own errors, CSV_EXPORT_DATABASE_UNAVAILABLE (503),
+ * CSV_EXPORT_EQUAL_NAMES, the reason of the signal, or what a value throws that cannot be prepared
+ * @example
+ * app.get('/users.csv', (request, reply) =>
+ *   reply.csv(({ signal }) => cursorRows(pool, 'SELECT id, name FROM users WHERE id > $1', [10], { signal }))
+ * )
+ */
+export function cursorRows(
+  pool: pg.Pool,
+  text: string,
+  values: readonly unknown[] = [],
+  { signal, batchSize = 100 }: CursorRowsOptions = {}
+): CursorRows {
+  checkText(text)
+  // PostgreSQL takes 0 for all of them.
+  if (!Number.isInteger(batchSize) || batchSize < 1) {
+    throw new CSV_EXPORT_INVALID_OPTION('batchSize', 'a whole number of at least 1', batchSize)
+  }
+  return new StatementRows(pool, () => new CursorStatement(text, values, batchSize), signal)
+}
+
+class CursorStatement implements Statement<TextRow> {
+  columns: readonly string[] | undefined
+  readonly #cursor: Cursor<TextRow>
+  readonly #batchSize: number
+
+  /** @throws what a value throws that cannot be prepared, before a connection is borrowed */
+  constructor(text: string, values: readonly unknown[], batchSize: number) {
+    this.#cursor = new Cursor(text, [...values], { types: asText, rowMode: 'array' })
+    this.#batchSize = batchSize
+  }
+
+  async start(session: Session): Promise<void> {
+    const cursor = this.#cursor
+    cursor.on('error', session.fail)
+    onDescription(cursor, (names) => {
+      this.columns = names
+      const equal = names.find((name, index) => names.indexOf(name) !== index)
+      if (equal !== undefined) session.end(new CSV_EXPORT_EQUAL_NAMES(JSON.stringify(equal)))
+    })
+    await session.submit(cursor, () => cursor.close())
+  }
+
+  read(): Promise<TextRow[]> {
+    return this.#cursor.read(this.#batchSize)
+  }
+}
+
+const asText = { getTypeParser: () => (value: string | null) => value } as unknown as pg.CustomTypesConfig
