@@ -64,7 +64,7 @@ export async function project(
 
 /** What a TypeScript user writes, in a module or in CommonJS. */
 export const typescript = `import Fastify from 'fastify'
-import csvExport, { csvExport as named, type CsvOptions, MemoryReceipts, type Receipt } from 'fastify-csv-export'
+import csvExport, { csvExport as named, type CsvOptions, MemoryReceipts, type Receipt, toCsv } from 'fastify-csv-export'
 
 const app = Fastify()
 app.register(csvExport, { delimiter: ';' })
@@ -79,6 +79,7 @@ app.get('/wrong', (_request, reply) => reply.csv([{ id: 1 }], { columns: ['ID'] 
 // @ts-expect-error: a delimiter is text
 app.register(csvExport, { delimiter: 1 })
 export { store }
+export const chunks: AsyncIterable<Buffer> = toCsv([{ id: 1 }], options)
 `
 
 /** The same without a default: what \`require\` gives is the plugin, and has the rest as its members. */

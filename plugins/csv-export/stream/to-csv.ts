@@ -17,7 +17,7 @@ import { Deadline } from './deadline.ts'
 import { Source, type SourceInput } from './source.ts'
 
 /** The chunks of a CSV file, read once. */
-export interface CsvChunks extends AsyncIterableIterator<Buffer, undefined> {
+export interface CsvChunks extends AsyncIterableIterator<Buffer> {
   /** How it ended; resolves when it has, and never rejects. */
   readonly receipt: Promise<Receipt>
 }
