@@ -11,19 +11,32 @@ export async function* compress(
   open: (size: number) => Coder | undefined
 ): AsyncGenerator<Uint8Array, undefined> {
   let step = await chunks.next()
-  const first = step.done ? mark : step.value
   // The body is small if nothing follows its first chunk, not even a pause.
-  if (!step.done && first.length > 0) step = await chunks.next()
-  const coder = open(step.done ? first.length : Number.POSITIVE_INFINITY)
+  let first = step.done ? undefined : step.value
+  if (first !== undefined && first.length > 0) step = await chunks.next()
+  else first = undefined
+  const coder = open(step.done ? (first?.length ?? 0) : Number.POSITIVE_INFINITY)
+  const code = coder === undefined ? asIs : codeWith(coder)
   try {
-    const code = coder === undefined ? asIs : codeWith(coder)
-    if (first.length > 0) yield* await code(first)
-    for (; !step.done; step = await chunks.next()) yield* await code(step.value)
+    if (first !== undefined) {
+      const coded = await code(first)
+      // While a client stalls, this function would keep whatever it has a name for.
+      first = undefined
+      yield* coded
+    }
+    while (!step.done) {
+      const coded = await code(step.value)
+      step = forgotten
+      yield* coded
+      step = await chunks.next()
+    }
     yield* await code(undefined)
   } finally {
     coder?.stream.destroy()
   }
 }
+
+const forgotten = { done: false, value: mark } as const
 
 type Code = (chunk: Uint8Array | undefined) => Promise<Uint8Array[]>
 
