@@ -34,6 +34,7 @@ import {
   separateTrailerNames,
   takesTrailers
 } from './headers.ts'
+import { PushBuffer } from './push-buffer.ts'
 import type { Breakable, RunningExports } from './running.ts'
 
 export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Recipients {
@@ -283,37 +284,4 @@ function failStream(stream: Partial<Pick<Writable, 'destroy'>> & Pick<Writable, 
   if (stream.destroy !== undefined) stream.destroy(error)
   // One of the oldest kind cannot be destroyed.
   else stream.emit('error', error)
-}
-
-/** A stream's own buffer, as a sender sees it: it takes more when the stream is read. */
-class PushBuffer implements Destination {
-  readonly #stream: Readable
-  #callback: (() => void) | undefined
-  #onDrain: (() => void) | undefined
-
-  constructor(stream: Readable) {
-    this.#stream = stream
-  }
-
-  write(chunk: Uint8Array, callback: () => void): boolean {
-    const wantsMore = this.#stream.push(chunk)
-    if (wantsMore) callback()
-    else this.#callback = callback
-    return wantsMore
-  }
-
-  on(_event: 'drain', listener: () => void): void {
-    this.#onDrain = listener
-  }
-
-  off(): void {
-    this.#onDrain = undefined
-  }
-
-  emptied(): void {
-    const callback = this.#callback
-    this.#callback = undefined
-    callback?.()
-    if (callback !== undefined) this.#onDrain?.()
-  }
 }
