@@ -18,7 +18,7 @@ interface ClientInsides {
 /**
  * Sends the server a CancelRequest for the statement of a client. It goes over a connection of its own, in place of the
  * first message, so another client is made the way that the pool makes them: to the same host or UNIX socket, through
- * the same TLS. Resolves when the server has got it, or when that cannot be had.
+ * the same TLS. Resolves when the server has got it, or cannot be reached.
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
  *
  * @param patience most milliseconds that it may take
@@ -32,8 +32,7 @@ export async function sendCancelRequest(
   if (typeof processID !== 'number' || typeof secretKey !== 'number') return
   const Client = client.constructor as typeof pg.Client
   const messenger = new Client({ ...pool.options, connectionTimeoutMillis: patience })
-  const { connection } = messenger as unknown as ClientInsides
-  if (connection === undefined) return
+  const { connection } = messenger as unknown as Required<ClientInsides>
   connection.startup = () => connection.cancel(processID, secretKey)
   messenger.on('error', () => {})
   // The server's answer is to close the connection, which pg takes for a failure.

@@ -95,7 +95,8 @@ export class Session {
     }
     // The statement may still run there, and what comes for it must find nobody here.
     this.#client.end()
-    this.#cancel().then(() => this.#release(true))
+    const destroy = () => this.#release(true)
+    this.#cancel().then(destroy, destroy)
   }
 
   #stop(reason: unknown): void {

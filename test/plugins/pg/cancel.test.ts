@@ -126,6 +126,29 @@ t.test('the signal between two batches keeps the connection', async (t) => {
   t.equal(((await pool.query(text)).rows[0] as { count: string }).count, '0')
 })
 
+for (const way of ['return', 'abort'] as const) {
+  t.test(`rows that have come but are not taken yet are dropped: ${way}`, async (t) => {
+    const pool = openPool(t, url)
+    const controller = new AbortController()
+    const { signal } = controller
+    const rows = iterate(cursorRows(pool, 'SELECT generate_series(1, 10)', [], { batchSize: 2, signal }))
+    const connection = once(pool, 'acquire')
+    await rows.next()
+    await rows.next()
+    await once((await connection)[0].connection, 'portalSuspended')
+    await turn()
+    await turn()
+    const [third, fourth] = [rows.next(), rows.next()]
+    for (const pending of [third, fourth]) pending.catch(() => {})
+    if (way === 'return') await rows.return()
+    else controller.abort(left)
+    if (way === 'return') t.strictSame(await third, { done: true, value: undefined })
+    else await t.rejects(third, left)
+    t.strictSame(await fourth, { done: true, value: undefined })
+    await isUsable(t, pool)
+  })
+}
+
 t.test(
   'a connection whose statement was cancelled is destroyed, as a late cancel would hit the next one',
   async (t) => {
@@ -257,6 +280,23 @@ t.test('without what a CancelRequest needs, the connection is destroyed', async 
   await rows.return()
   await removed
   t.equal(pool.totalCount, 0)
+})
+
+t.test('a connection is destroyed, too, where a cancel cannot even be made', async (t) => {
+  const pool = openPool(t, url, { query_timeout: 200 })
+  for (const rowsOf of [cursorRows, copyRows]) {
+    const removed = once(pool, 'remove')
+    const options = pool.options as { stream?: unknown }
+    pool.once('acquire', () => {
+      options.stream = () => {
+        throw new Error('no more sockets')
+      }
+    })
+    await t.rejects(collect<unknown>(rowsOf(pool, 'SELECT pg_sleep(1)')), { cause: { message: /timeout/ } })
+    await removed
+    delete options.stream
+  }
+  await isUsable(t, pool)
 })
 
 t.test('a cancel that gets no answer is waited for no longer than some seconds', async (t) => {
