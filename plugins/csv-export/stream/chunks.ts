@@ -130,14 +130,15 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     clearImmediate(this.#pauseCheck)
   }
 
-  /** Takes items until there is a chunk. */
+  /** Takes items until there is a chunk for the reader. */
   async #take(): Promise<void> {
     if (this.#state === 'closed') await this.#open()
     if (this.#isOver()) return
     this.#state = 'giving'
     // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
     await ownTurn()
-    while (!this.#isFull() && !this.#isOver()) {
+    // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
+    while (this.#reader !== undefined && !this.#isFull() && !this.#isOver()) {
       let step = this.#source.next()
       if (isPromiseLike(step)) {
         this.#state = 'waiting'

@@ -187,3 +187,19 @@ t.test('options of HTTP are refused', async (t) => {
   t.throws(() => toCsv(rows, { delimiter: '"' }), { code: 'CSV_EXPORT_INVALID_OPTION' })
   t.throws(() => toCsv(5 as never), { code: 'CSV_EXPORT_INVALID_ROWS' })
 })
+
+t.test('no more than one item is taken while nobody reads', async (t) => {
+  let taken = 0
+  async function* source() {
+    for (;;) {
+      taken++
+      yield { id: taken }
+      await new Promise(setImmediate)
+    }
+  }
+  const chunks = toCsv(source())
+  t.equal(String((await chunks.next()).value), 'id\n1\n')
+  for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate)
+  t.equal(taken, 2)
+  await chunks.return?.()
+})
