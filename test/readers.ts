@@ -21,7 +21,7 @@ export interface Dialect {
 /** The records that a program finds in a CSV file; null where it tells it from an empty string. */
 export type Reader = (file: Buffer, dialect: Dialect) => Promise<(string | null)[][]>
 
-/** https://www.npmjs.com/package/csv-parse */
+/** https://csv.js.org/parse/ */
 export const csvParse: Reader = async (file, { delimiter, quote, escape: escapeCharacter }) =>
   parse(file, { delimiter, quote, escape: escapeCharacter })
 
