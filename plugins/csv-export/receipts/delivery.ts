@@ -67,23 +67,16 @@ export async function deliver(
   ])
 }
 
+const warnings = {
+  columnsWithoutValue: 'an export has columns that no row had a value for',
+  keysWithoutColumn: 'an export has left out keys that its first row did not have'
+} as const
+
 /** What is wrong in most cases, and no failure in some. */
 function warnOfColumns(log: FastifyBaseLogger, receipt: Receipt): void {
-  const { id, report, columnsWithoutValue, keysWithoutColumn } = receipt
-  if (columnsWithoutValue !== null) {
-    logSafely(
-      log,
-      'warn',
-      { export: { id, report, columnsWithoutValue } },
-      'an export has columns that no row had a value for'
-    )
-  }
-  if (keysWithoutColumn !== null) {
-    logSafely(
-      log,
-      'warn',
-      { export: { id, report, keysWithoutColumn } },
-      'an export has left out keys that its first row did not have'
-    )
+  const { id, report } = receipt
+  for (const name of ['columnsWithoutValue', 'keysWithoutColumn'] as const) {
+    if (receipt[name] === null) continue
+    logSafely(log, 'warn', { export: { id, report, [name]: receipt[name] } }, warnings[name])
   }
 }

@@ -1,20 +1,9 @@
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { many, pausing } from './pace.ts'
+import { addPaces, pausing } from './pace.ts'
 
 export default function (app: FastifyInstance): void {
-  app.get('/pausing', (_request, reply) => reply.csv(pausing()))
-  app.get('/coded', (_request, reply) => reply.csv(many()))
-  app.get('/empty', (_request, reply) => reply.csv([], { header: false }))
-  app.get('/committed', (_request, reply) =>
-    reply.csv(
-      async function* () {
-        await setTimeout(50)
-        yield* pausing()
-      },
-      { columns: ['id'], commitAfter: 1 }
-    )
-  )
+  addPaces(app)
   app.get('/flushed', (_request, reply) =>
     reply.csv(
       async function* () {

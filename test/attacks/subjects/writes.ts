@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply } from 'fastify'
-import { many, pausing } from './pace.ts'
+import { addPaces, pausing } from './pace.ts'
 import { values } from './values.ts'
 
 type Raw = FastifyReply['raw'] & Record<string, (...args: unknown[]) => unknown>
@@ -67,18 +67,7 @@ export default function (app: FastifyInstance): void {
   app.addHook<{ Querystring: Query }>('onRequest', async ({ query: { patch, value } }, reply) => {
     patches[patch]?.(reply.raw as Raw, values[value]?.())
   })
-  app.get('/pausing', (_request, reply) => reply.csv(pausing()))
-  app.get('/coded', (_request, reply) => reply.csv(many()))
-  app.get('/empty', (_request, reply) => reply.csv([], { header: false }))
-  app.get('/committed', (_request, reply) =>
-    reply.csv(
-      async function* () {
-        await setTimeout(50)
-        yield* pausing()
-      },
-      { columns: ['id'], commitAfter: 1 }
-    )
-  )
+  addPaces(app)
   app.get('/flushed', (_request, reply) =>
     reply.csv(
       async function* () {
