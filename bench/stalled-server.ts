@@ -7,7 +7,7 @@ import Fastify from 'fastify'
 import { cargoColumns } from '../database/cargoes.ts'
 import postgres from '../database/postgres.ts'
 import csvExport from '../plugins/csv-export/index.ts'
-import { contentCodings } from '../plugins/csv-export/options/options.ts'
+import { contentCodings } from '../plugins/csv-export/options/http.ts'
 import { cursorRows } from '../plugins/pg/index.ts'
 
 setFlagsFromString('--expose-gc')

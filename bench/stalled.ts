@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../database/embedded-postgres.ts'
 import { prepareDatabase } from '../database/prepare.ts'
-import { type ContentCoding, contentCodings } from '../plugins/csv-export/options/options.ts'
+import { type ContentCoding, contentCodings } from '../plugins/csv-export/options/http.ts'
 
 /** KiB of the server's process that one stalled client holds; what the kernel buffers is none of them. */
 export interface StalledFigures {

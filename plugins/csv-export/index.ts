@@ -4,30 +4,22 @@ import { CsvEncoder, type Encoder } from './csv/encoder.ts'
 import { ChunkEncoder, EncodedRows } from './csv/ready-text.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
+import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions } from './options/check.ts'
+import { type ContentCoding, contentCodings } from './options/http.ts'
+import { defined } from './options/option.ts'
 import {
-  checkCsvOptions,
-  checkPluginOptions,
-  checkReturned,
-  checkStreamTextOptions,
-  closeGraceOf
-} from './options/option-rules.ts'
-import {
-  type AnyRow,
-  type Column,
-  type ColumnKey,
-  type ContentCoding,
   type CsvOptions,
-  contentCodings,
-  defined,
   type EncodedOptions,
   type EncodedToCsvOptions,
-  type Heartbeat,
   type PluginOptions,
   pluginDefaults,
   type StreamTextOptions,
   type ToCsvOptions
 } from './options/options.ts'
+import { checkReturned, closeGraceOf } from './options/registration.ts'
 import { checkSettings, settle } from './options/settings.ts'
+import type { Heartbeat } from './options/stream-text.ts'
+import type { AnyRow, Column, ColumnKey } from './options/text.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import { StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'

@@ -1,5 +1,6 @@
 import { Stringifier, type Options as StringifyOptions } from 'csv-stringify'
-import { type CsvOptions, defined } from '../options/options.ts'
+import { defined } from '../options/option.ts'
+import type { CsvOptions } from '../options/options.ts'
 import { separatorsOf } from '../options/separators.ts'
 
 /** What is used of csv-stringify's Stringifier that its types do not have; record-stringifier.test.ts holds it to it. */

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { describe } from '../describe.ts'
-import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
+import { refusal } from './option.ts'
 import type { CsvOptions } from './options.ts'
 
 /** What stands between fields and records, and around and in fields, as the text that is written. */
@@ -90,7 +90,7 @@ function checkNothingQuoted(options: CsvOptions): void {
   for (const name of ['quoted', 'quotedString', 'quotedEmpty', 'quotedMatch'] as const) {
     const value = options[name]
     if (value === undefined || value === false) continue
-    throw new CSV_EXPORT_INVALID_OPTION(name, 'false or left out where there is no "quote"', describe(value))
+    throw refusal(name, 'false or left out where there is no "quote"', value)
   }
 }
 
@@ -104,8 +104,4 @@ function checkComment(options: CsvOptions, separators: Separators, names: readon
   const separator = names.find((name) => mark !== '' && separators[name].includes(mark))
   if (separator === undefined) return
   throw refusal('headerAsComment', `a text whose first character is not in "${separator}"`, text)
-}
-
-function refusal(name: string, expected: string, text: string): Error {
-  return new CSV_EXPORT_INVALID_OPTION(name, expected, describe(text))
 }

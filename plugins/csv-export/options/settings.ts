@@ -1,7 +1,7 @@
-import { describe } from '../describe.ts'
-import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
-import { type CsvOptions, defined, type StreamOptions } from './options.ts'
+import { defined, refusal } from './option.ts'
+import type { CsvOptions } from './options.ts'
 import { checkSeparators, separatorsOf } from './separators.ts'
+import type { StreamOptions } from './stream.ts'
 
 /** Excel takes UTF-8 for another encoding without a byte order mark, and runs formulas. */
 const excelPreset = { bom: true, recordDelimiter: '\r\n', formulas: 'escape' } satisfies CsvOptions
@@ -32,7 +32,7 @@ export function checkSettings(settings: CsvOptions): void {
   if (!encoded || formulas === 'keep') return
   // Registered to guard every file, it must not be lost for one without a word.
   const expected = `'keep' with "encoded: true", as the rows are sent as they are`
-  throw new CSV_EXPORT_INVALID_OPTION('formulas', expected, describe(formulas))
+  throw refusal('formulas', expected, formulas)
 }
 
 /** Without a quote, it would be found out at the end of every export. */
@@ -40,9 +40,5 @@ function checkEndMark(settings: CsvOptions): void {
   const { endMark = '' } = settings
   const { quote, delimiter, recordDelimiter } = separatorsOf(settings)
   if (quote !== '' || ![delimiter, recordDelimiter, '\n', '\r'].some((text) => endMark.includes(text))) return
-  throw new CSV_EXPORT_INVALID_OPTION(
-    'endMark',
-    'without a separator where there is no "quote"',
-    describe(endMark)
-  )
+  throw refusal('endMark', 'without a separator where there is no "quote"', endMark)
 }

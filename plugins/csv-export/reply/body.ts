@@ -9,7 +9,7 @@ import {
   CSV_EXPORT_MAX_DURATION
 } from '../errors.ts'
 import { toError } from '../guard.ts'
-import type { ContentCoding } from '../options/options.ts'
+import type { ContentCoding } from '../options/http.ts'
 import {
   deliver,
   type ExportProgress,

@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import type { ContentCoding } from '../options/options.ts'
+import type { ContentCoding } from '../options/http.ts'
 import { type Coder, createCoder } from '../stream/coders.ts'
 import { headHasGone } from './connection.ts'
 

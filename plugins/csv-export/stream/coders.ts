@@ -1,6 +1,6 @@
 import type { Transform } from 'node:stream'
 import { constants, createBrotliCompress, createGzip, createZstdCompress } from 'node:zlib'
-import type { ContentCoding } from '../options/options.ts'
+import type { ContentCoding } from '../options/http.ts'
 
 /** A stream that codes what is written into it. */
 export interface Coder {

@@ -3,14 +3,10 @@ import { CsvEncoder, type Encoder } from '../csv/encoder.ts'
 import { EncodedRows } from '../csv/ready-text.ts'
 import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
 import { toError } from '../guard.ts'
-import { checkToCsvOptions } from '../options/option-rules.ts'
-import {
-  type AnyRow,
-  type EncodedToCsvOptions,
-  pluginDefaults,
-  type ToCsvOptions
-} from '../options/options.ts'
+import { checkToCsvOptions } from '../options/check.ts'
+import { type EncodedToCsvOptions, pluginDefaults, type ToCsvOptions } from '../options/options.ts'
 import { checkSettings, settle } from '../options/settings.ts'
+import type { AnyRow } from '../options/text.ts'
 import { makeReceipt, type Receipt } from '../receipts/receipts.ts'
 import { Chunks } from './chunks.ts'
 import { Deadline } from './deadline.ts'

@@ -1,0 +1,55 @@
+import type { FastifyRequest } from 'fastify'
+import type { Receipt } from '../receipts/receipts.ts'
+import { func, isBoolean, milliseconds, type OptionsOf, option, rule, string } from './option.ts'
+
+/** A content coding, by its name in Accept-Encoding. */
+export type ContentCoding = 'zstd' | 'br' | 'gzip'
+
+/** In the order of preference, which is that of speed on CSV (docs/performance.md). */
+export const contentCodings: readonly ContentCoding[] = ['zstd', 'br', 'gzip']
+
+/** Options of both of a reply's helpers, which mean nothing without HTTP. Times are in milliseconds. */
+export interface HttpOptions {
+  /** Called with the receipt of each export that ends, and its request. What it throws is logged. @default none */
+  onReceipt?: ((receipt: Receipt, request: FastifyRequest) => unknown) | undefined
+  /**
+   * Milliseconds to wait for the first row before the status line goes out, with the headers and what is known of the
+   * body. Until then an error of the source is an error reply. @default 10000
+   */
+  commitAfter?: number | undefined
+  /**
+   * Longest time, in milliseconds, in which the client takes nothing while there is something to send; 0 is no limit.
+   * After it: `client_stalled`, CSV_EXPORT_CLIENT_STALLED. @default 120000
+   */
+  stallTimeout?: number | undefined
+}
+
+export const httpOptions = {
+  onReceipt: option(func),
+  commitAfter: option(milliseconds, 10_000),
+  stallTimeout: option(milliseconds, 120_000)
+} satisfies OptionsOf<HttpOptions>
+
+/** Options of a file that is downloaded. */
+export interface DownloadOptions {
+  /** Name of the file that a browser saves. Any string is safe. @default 'export.csv' */
+  filename?: string | undefined
+  /**
+   * The content codings that may be negotiated, in the order of preference; true is all of them, false none.
+   * A body under 1 KiB is sent as it is, unless the client refuses that. @default true: ['zstd', 'br', 'gzip']
+   */
+  compress?: boolean | readonly ContentCoding[] | undefined
+}
+
+export const downloadOptions = {
+  filename: option(string, 'export.csv'),
+  compress: option(
+    rule<boolean | readonly ContentCoding[]>(
+      (value) =>
+        isBoolean(value) ||
+        (Array.isArray(value) && value.every((coding) => contentCodings.includes(coding))),
+      `true, false or an array of ${contentCodings.join(', ')}`
+    ),
+    true
+  )
+} satisfies OptionsOf<DownloadOptions>

@@ -1,0 +1,60 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import type { ReceiptStore } from '../receipts/receipts.ts'
+import { count, func, isPlainObject, milliseconds, type OptionsOf, option, refusal, rule } from './option.ts'
+
+/** What concerns the server as a whole. */
+export interface RegistrationOptions {
+  /** Where receipts are kept. @default none */
+  receipts?: ReceiptStore | undefined
+  /** Makes an export's id. It is a header and a key: printable ASCII, not to be guessed. @default crypto.randomUUID */
+  genExportId?: ((request: FastifyRequest) => string) | undefined
+  /** Most exports at a time in this server; over it 503, CSV_EXPORT_TOO_MANY. 0 is no limit. @default 0 */
+  maxConcurrent?: number | undefined
+  /** Whom an export is counted for: a user, a tenant, an address; undefined is nobody. @default none */
+  concurrencyKey?: ((request: FastifyRequest) => string | undefined) | undefined
+  /** Most exports of a key at a time; over it 429, CSV_EXPORT_TOO_MANY_FOR_KEY. 0 is no limit. @default 0 */
+  maxConcurrentPerKey?: number | undefined
+  /**
+   * Milliseconds that running exports get to finish when the server closes; less than Fastify's `pluginTimeout`.
+   * After it: `server_closing`, CSV_EXPORT_SERVER_CLOSING. @default 5000
+   */
+  closeGrace?: number | undefined
+}
+
+export const registrationOptions = {
+  receipts: option(
+    rule<ReceiptStore>(
+      (value) => isPlainObject(value) && ['put', 'get'].every((name) => typeof value[name] === 'function'),
+      'an object with the functions put(receipt) and get(id), such as new MemoryReceipts()'
+    )
+  ),
+  genExportId: option<(request: FastifyRequest) => string>(func, () => randomUUID()),
+  maxConcurrent: option(count, 0),
+  concurrencyKey: option(func),
+  maxConcurrentPerKey: option(count, 0),
+  closeGrace: option(milliseconds, 5_000)
+} satisfies OptionsOf<RegistrationOptions>
+
+/** Throws CSV_EXPORT_INVALID_OPTION for options each of which is right by itself, but not all together. */
+export function checkTogether({ maxConcurrentPerKey, concurrencyKey }: RegistrationOptions): void {
+  if (!maxConcurrentPerKey || concurrencyKey !== undefined) return
+  throw refusal('concurrencyKey', 'given with "maxConcurrentPerKey"', undefined)
+}
+
+/** The Promise of an async function, say, would be a key like no other, and never over its limit. */
+export function checkReturned(name: 'concurrencyKey' | 'genExportId', value: unknown): void {
+  if (typeof value !== 'string') throw refusal(name, 'a function that returns a string', value)
+}
+
+/** Fastify gives a hook of its close no more time than `pluginTimeout`, and then fails. */
+export function closeGraceOf({ closeGrace }: RegistrationOptions, pluginTimeout = 10_000): number {
+  const byDefault = registrationOptions.closeGrace.default
+  if (pluginTimeout === 0) return closeGrace ?? byDefault
+  const longest = Math.max(0, pluginTimeout - 1_000)
+  if (closeGrace !== undefined && closeGrace > longest) {
+    const expected = `at most ${longest}, as Fastify's pluginTimeout is ${pluginTimeout}: raise that first`
+    throw refusal('closeGrace', expected, closeGrace)
+  }
+  return closeGrace ?? Math.min(byDefault, longest)
+}

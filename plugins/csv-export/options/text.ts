@@ -1,0 +1,121 @@
+import type { Options as StringifyOptions } from 'csv-stringify'
+import {
+  boolean,
+  booleanOrText,
+  fullString,
+  isPlainObject,
+  isString,
+  isText,
+  type OptionsOf,
+  oneOf,
+  option,
+  rule
+} from './option.ts'
+
+export type AnyRow = Record<string, any> | readonly unknown[]
+
+/** A column's key in a row: a property, or the path of a nested one such as `address.city`. Arrays take any name. */
+export type ColumnKey<Row> = [Row] extends [never]
+  ? string
+  : Row extends readonly unknown[]
+    ? string
+    : {
+        [K in Extract<keyof Row, string>]: NonNullable<Row[K]> extends object
+          ? K | `${K}.${string}` | `${K}[${string}`
+          : K
+      }[Extract<keyof Row, string>]
+
+/** A column by its key, or by its key and the name that the header gives it. */
+export type Column<Row> = ColumnKey<Row> | { key: ColumnKey<Row>; header?: string | undefined }
+
+type Casts = NonNullable<StringifyOptions['cast']>
+
+/**
+ * How rows become text; nothing of it can be asked for where they are encoded already.
+ * Those of csv-stringify stand under their camelCase names and mean what they mean there, but for
+ * the tables of docs/csv-format.md: https://csv.js.org/stringify/options/
+ */
+export interface TextOptions<Row = any> {
+  /**
+   * Text that begins one last record, which ends with the number of rows: for clients that cannot see a broken
+   * connection. @default none
+   */
+  endMark?: string | undefined
+  /** The columns, in order, one or more. @default the keys of the first row, if it is an object */
+  columns?: readonly Column<Row>[] | undefined
+  /** Text before the header line that makes it a comment; true is `#`. Fields that contain it are quoted. @default false */
+  headerAsComment?: boolean | string | Buffer | undefined
+  /** Whether a byte order mark comes first, which Excel needs to read UTF-8. @default false */
+  bom?: boolean | undefined
+  /** What stands between two fields. Separators that overlap are refused: docs/csv-format.md. @default ',' */
+  delimiter?: string | Buffer | undefined
+  /** What ends a record: a string, or `unix`, `mac`, `windows`, `ascii`, `unicode`. @default '\n' */
+  recordDelimiter?: string | Buffer | undefined
+  /** Whether the last record is ended too. @default true */
+  eof?: boolean | undefined
+  /**
+   * What happens to text, in a cell or in the header, that a spreadsheet would run as a formula: it is written as it is
+   * (`keep`), gets a `'` in front (`escape`) or fails the export with CSV_EXPORT_FORMULA (`reject`). Numbers and phone
+   * numbers are no formulas: docs/csv-format.md. @default 'keep' @example 'escape'
+   */
+  formulas?: 'keep' | 'escape' | 'reject' | undefined
+  /**
+   * Stands for `bom: true`, `recordDelimiter: '\r\n'` and `formulas: 'escape'`; what is given beside it wins. Fields with a
+   * comma, a semicolon, a tab or a `|` are quoted, whatever the delimiter is.
+   * @default false @example { excel: true, delimiter: ';' }
+   */
+  excel?: boolean | undefined
+  /**
+   * Who writes the rows: csv-stringify, or a shorter way of ours wherever it writes the same (`auto`).
+   * @default 'auto'
+   */
+  encoder?: 'auto' | 'csv-stringify' | undefined
+  /** Functions that turn a value of a type into text. @default see docs/csv-format.md */
+  cast?: Casts | undefined
+}
+
+const castTypes = ['string', 'number', 'bigint', 'boolean', 'date', 'object', 'null', 'undefined']
+
+const delimiter = rule<string | Buffer>(
+  (value) => isText(value) && value.length > 0,
+  'a string or a Buffer that is not empty'
+)
+
+export const textOptions = {
+  endMark: option(fullString),
+  columns: option(
+    rule<readonly Column<any>[]>(
+      (value) => Array.isArray(value) && value.length > 0 && value.every(isColumn),
+      "a non-empty array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
+    )
+  ),
+  headerAsComment: option(booleanOrText),
+  bom: option(boolean),
+  delimiter: option(delimiter),
+  recordDelimiter: option(delimiter),
+  eof: option(boolean),
+  formulas: option(oneOf('keep', 'escape', 'reject')),
+  excel: option(boolean),
+  encoder: option(oneOf('auto', 'csv-stringify')),
+  cast: option(
+    rule<Casts>(
+      (value) =>
+        isPlainObject(value) &&
+        Object.entries(value).every(
+          ([type, cast]) => castTypes.includes(type) && (cast === undefined || typeof cast === 'function')
+        ),
+      `an object of functions named ${castTypes.join(', ')}`
+    )
+  )
+} satisfies OptionsOf<TextOptions>
+
+function isColumn(column: unknown): boolean {
+  if (isString(column)) return true
+  return (
+    isPlainObject(column) &&
+    isString(column.key) &&
+    column.key !== '' &&
+    (column.header === undefined || isString(column.header)) &&
+    Object.keys(column).every((name) => name === 'key' || name === 'header')
+  )
+}
