@@ -9,19 +9,22 @@ import { type ContentCoding, contentCodings } from './options/http.ts'
 import { defined } from './options/option.ts'
 import {
   type CsvOptions,
+  csvDefaults,
   type EncodedOptions,
   type EncodedToCsvOptions,
   type PluginOptions,
-  pluginDefaults,
+  registrationDefaults,
   type StreamTextOptions,
+  streamTextDefaults,
   type ToCsvOptions
 } from './options/options.ts'
 import { checkReturned, closeGraceOf } from './options/registration.ts'
 import { checkSettings, settle } from './options/settings.ts'
+import type { StreamOptions } from './options/stream.ts'
 import type { Heartbeat } from './options/stream-text.ts'
 import type { AnyRow, Column, ColumnKey } from './options/text.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
-import { StreamedBody } from './reply/body.ts'
+import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { prepareErrorReply, setStreamHeaders } from './reply/headers.ts'
 import { RunningExports } from './reply/running.ts'
@@ -69,12 +72,16 @@ declare module 'fastify' {
   }
 }
 
+type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'key' | 'coding'> &
+  Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] }
+
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
   checkPluginOptions(options)
   const closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
-  const defaults = { ...pluginDefaults, ...defined(options), closeGrace }
-  checkSettings(settle(defaults, {}))
-  const running = new RunningExports(defaults)
+  const registered = defined(options)
+  const server = { ...registrationDefaults, ...registered }
+  checkSettings(settle(csvDefaults, registered, {}))
+  const running = new RunningExports(server)
   app.addHook('preClose', () => {
     const passed = prepareToClose(app)
     return running.close(Math.max(0, closeGrace - passed))
@@ -91,9 +98,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   ) {
     return stream(this, 'csv', rows, (id) => {
       checkCsvOptions(options)
-      const settings = settle(defaults, options)
+      const settings = settle(csvDefaults, registered, options)
       checkSettings(settings)
-      const { encoded, filename, header = true } = settings
+      const { encoded, filename, header } = settings
       setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`, filename)
       return { encoder: encoded ? new EncodedRows(header) : new CsvEncoder(settings), settings }
     })
@@ -104,13 +111,13 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       checkStreamTextOptions(options)
       // A chunk is sent when it is yielded, and is no row.
       const settings = {
-        ...settle(defaults, options),
+        ...settle(streamTextDefaults, registered, options),
         chunkSize: 0,
         batches: false,
         compress: false,
         maxRows: 0
       }
-      setStreamHeaders(this, id, options.type ?? 'text/plain; charset=utf-8')
+      setStreamHeaders(this, id, settings.type)
       return { encoder: new ChunkEncoder(), settings }
     })
   } as FastifyReply['streamText'])
@@ -122,7 +129,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     input: SourceInput<T>,
     prepare: (id: string) => {
       encoder: Encoder<T>
-      settings: typeof defaults & { heartbeat?: Heartbeat | undefined }
+      settings: ReplySettings
     }
   ): R {
     const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (error) =>
@@ -136,10 +143,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const { range } = request.headers
       // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).
       if (range !== undefined && !/^bytes=0+-/.test(range)) throw new CSV_EXPORT_RANGE(range)
-      const key = defaults.concurrencyKey?.(request)
+      const key = server.concurrencyKey?.(request)
       if (key !== undefined) checkReturned('concurrencyKey', key)
       running.admit(reply, key)
-      const id = defaults.genExportId(request)
+      const id = server.genExportId(request)
       checkReturned('genExportId', id)
       const { encoder, settings } = prepare(id)
       const report = settings.report ?? request.routeOptions.url ?? request.url

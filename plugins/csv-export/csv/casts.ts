@@ -2,7 +2,7 @@ import type { Cast, CastReturnObject, Options as StringifyOptions } from 'csv-st
 import { describe } from '../describe.ts'
 import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_ROW } from '../errors.ts'
 import { textOf } from '../guard.ts'
-import type { CsvOptions } from '../options/options.ts'
+import { castTypes, type TextOptions } from '../options/text.ts'
 import type { FormulaGuard } from './formulas.ts'
 import { objectText } from './json.ts'
 import type { Quoting } from './quoting.ts'
@@ -21,14 +21,12 @@ const defaultCasts: NonNullable<StringifyOptions['cast']> = {
   object: objectText
 }
 
-const castTypes = ['string', 'number', 'bigint', 'boolean', 'date', 'object', 'null', 'undefined'] as const
-
 /** Types whose text is somebody else's, so that it may be a formula; besides those of a cast that is given. */
 const guardedTypes = ['string', 'object']
 
 /** Our casts and those given, so that a failure says where, and that the text can be written and read again. */
 export function makeCasts(
-  given: CsvOptions['cast'],
+  given: TextOptions['cast'],
   current: Readonly<CurrentRecord>,
   formulas: FormulaGuard | undefined,
   quoting: Quoting

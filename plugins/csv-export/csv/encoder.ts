@@ -1,5 +1,5 @@
 import { textOf } from '../guard.ts'
-import type { CsvOptions } from '../options/options.ts'
+import type { FileSettings } from '../options/options.ts'
 import type { NameList } from '../receipts/receipts.ts'
 import { inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
 import { FileColumn } from './cells.ts'
@@ -47,13 +47,13 @@ export class CsvEncoder implements Encoder<unknown> {
   #headerWritten = false
   #recordWritten = false
 
-  constructor(settings: CsvOptions) {
+  constructor(settings: FileSettings) {
     this.#formulas = FormulaGuard.for(settings.formulas)
     this.#stringifier = new RecordStringifier(toStringifyOptions(settings))
-    this.#excel = settings.excel === true
+    this.#excel = settings.excel
     this.#columnsGiven = settings.columns !== undefined
     this.#records = new RowRecords(this.#columnsGiven)
-    this.#plainRowsWanted = settings.encoder !== 'csv-stringify' && settings.cast === undefined
+    this.#plainRowsWanted = settings.encoder === 'auto' && settings.cast === undefined
     this.#endMark = settings.endMark
     this.#current = { kind: 'row', name: 'row 1', width: 1, keyed: undefined, columns: undefined }
     const quoting = new Quoting(this.#stringifier.options, this.#excel)

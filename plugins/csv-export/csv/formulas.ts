@@ -51,10 +51,8 @@ export class FormulaGuard {
   }
 
   /** None for 'keep': then nothing is tested. */
-  static for(formulas: 'keep' | 'escape' | 'reject' | undefined): FormulaGuard | undefined {
-    return formulas === 'escape' || formulas === 'reject'
-      ? new FormulaGuard(formulas === 'reject')
-      : undefined
+  static for(formulas: 'keep' | 'escape' | 'reject'): FormulaGuard | undefined {
+    return formulas === 'keep' ? undefined : new FormulaGuard(formulas === 'reject')
   }
 
   /** The text to write, or undefined if the export has to fail. */

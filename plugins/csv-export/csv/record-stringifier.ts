@@ -1,6 +1,6 @@
 import { Stringifier, type Options as StringifyOptions } from 'csv-stringify'
 import { defined } from '../options/option.ts'
-import type { CsvOptions } from '../options/options.ts'
+import type { FileSettings } from '../options/options.ts'
 import { separatorsOf } from '../options/separators.ts'
 
 /** What is used of csv-stringify's Stringifier that its types do not have; record-stringifier.test.ts holds it to it. */
@@ -51,11 +51,11 @@ export class RecordStringifier {
   }
 }
 
-/** Our options as csv-stringify's. Columns and casts are not among them: what a cell is, it need not know. */
-export function toStringifyOptions(options: CsvOptions): StringifyOptions {
-  const { bom, eof, header = true, headerAsComment, quoted, quotedEmpty, quotedMatch, quotedString } = options
-  const { quoteRecordDelimiter = true } = options
-  const { delimiter, quote, escape: escapeCharacter, recordDelimiter } = separatorsOf(options)
+/** Our settings as csv-stringify's options. Columns and casts are not among them: what a cell is, it need not know. */
+export function toStringifyOptions(settings: FileSettings): StringifyOptions {
+  const { bom, eof, header, headerAsComment, quoted, quotedEmpty, quotedMatch, quotedString } = settings
+  const { quoteRecordDelimiter } = settings
+  const { delimiter, quote, escape: escapeCharacter, recordDelimiter } = separatorsOf(settings)
   const all = {
     bom,
     delimiter,

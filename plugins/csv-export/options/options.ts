@@ -1,5 +1,5 @@
 import { type DownloadOptions, downloadOptions, type HttpOptions, httpOptions } from './http.ts'
-import { boolean, defaultsOf, type OptionsOf, option } from './option.ts'
+import { boolean, type DefaultsOf, defaultsOf, type OptionsOf, option } from './option.ts'
 import { type QuotingOptions, quotingOptions } from './quoting.ts'
 import { type RegistrationOptions, registrationOptions } from './registration.ts'
 import { type FileOptions, fileOptions, type RowsOptions, rowsOptions } from './rows.ts'
@@ -49,7 +49,7 @@ interface FlushOptions {
   flush?: boolean | undefined
 }
 
-const flushOptions = { flush: option(boolean) } satisfies OptionsOf<FlushOptions>
+const flushOptions = { flush: option(boolean, true) } satisfies OptionsOf<FlushOptions>
 
 /** Options of `toCsv()`: those of `reply.csv()` that are not about HTTP. */
 export interface ToCsvOptions<Row = any>
@@ -101,5 +101,13 @@ export const streamTextOptions = {
   ...plainTextOptions
 } satisfies OptionsOf<StreamTextOptions>
 
-/** Where an option has a default of ours; csv-stringify's have theirs. */
-export const pluginDefaults = defaultsOf({ ...csvOptions, ...registrationOptions })
+export const csvDefaults = defaultsOf(csvOptions)
+export const toCsvDefaults = defaultsOf(toCsvOptions)
+export const streamTextDefaults = defaultsOf(streamTextOptions)
+export const registrationDefaults = defaultsOf(registrationOptions)
+
+/** How a file is written, with every default filled in. */
+export type FileSettings = FileOptions &
+  TextOptions &
+  QuotingOptions &
+  DefaultsOf<typeof fileOptions & typeof textOptions & typeof quotingOptions>

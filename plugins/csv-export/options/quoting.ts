@@ -26,17 +26,17 @@ export interface QuotingOptions {
 const isPattern = (value: unknown) => isString(value) || value instanceof RegExp
 
 export const quotingOptions = {
-  quote: option(booleanOrText),
+  quote: option(booleanOrText, '"'),
   escape: option(
     rule<string | Buffer>(
       (value) => isText(value) && String(value).length === 1,
       'a string or a Buffer of one character'
     )
   ),
-  quoteRecordDelimiter: option(boolean),
-  quoted: option(boolean),
+  quoteRecordDelimiter: option(boolean, true),
+  quoted: option(boolean, false),
   quotedEmpty: option(boolean),
-  quotedString: option(boolean),
+  quotedString: option(boolean, false),
   quotedMatch: option(
     rule<Pattern | Pattern[] | false>(
       (value) => value === false || (Array.isArray(value) ? value.every(isPattern) : isPattern(value)),

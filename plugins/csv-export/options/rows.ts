@@ -16,7 +16,7 @@ export interface FileOptions {
 export const fileOptions = {
   chunkSize: option(count, 65_536),
   maxRows: option(count, 0),
-  header: option(boolean)
+  header: option(boolean, true)
 } satisfies OptionsOf<FileOptions>
 
 /** What the rows of one call are; no defaults can be registered for it. */

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { describe } from '../describe.ts'
 import { refusal } from './option.ts'
-import type { CsvOptions } from './options.ts'
+import { csvDefaults, type FileSettings } from './options.ts'
 
 /** What stands between fields and records, and around and in fields, as the text that is written. */
 export interface Separators {
@@ -22,14 +22,14 @@ const recordDelimiters = new Map([
   ['unicode', '\u2028']
 ])
 
-/** The separators that settled options give: names and defaults filled in, Buffers as text. */
-export function separatorsOf(options: CsvOptions): Separators {
-  const { delimiter = ',', recordDelimiter = '\n', quote = true } = options
+/** Names, such as `windows`, as the separators that they mean; Buffers as text. */
+export function separatorsOf(settings: Pick<FileSettings, Name>): Separators {
+  const { delimiter, recordDelimiter, quote } = settings
   const quoteText = quote === true ? '"' : quote === false ? '' : String(quote)
   return {
     delimiter: String(delimiter),
     quote: quoteText,
-    escape: String(options.escape ?? quoteText),
+    escape: String(settings.escape ?? quoteText),
     recordDelimiter: recordDelimiters.get(String(recordDelimiter)) ?? String(recordDelimiter)
   }
 }
@@ -42,18 +42,18 @@ export function commentMarkOf(header: unknown, headerAsComment: unknown): string
 }
 
 /** Throws CSV_EXPORT_INVALID_OPTION if a file with these separators could not be read back. */
-export function checkSeparators(options: CsvOptions): void {
-  const separators = separatorsOf(options)
+export function checkSeparators(settings: FileSettings): void {
+  const separators = separatorsOf(settings)
   const names: Name[] =
     separators.quote === ''
       ? ['delimiter', 'recordDelimiter']
       : ['delimiter', 'recordDelimiter', 'quote', 'escape']
-  for (const name of names) checkText(name, separators[name], options[name])
+  for (const name of names) checkText(name, separators[name], settings[name])
   for (const [index, name] of names.entries()) {
-    for (const other of names.slice(index + 1)) checkPair(name, other, separators, options)
+    for (const other of names.slice(index + 1)) checkPair(name, other, separators, settings)
   }
-  if (separators.quote === '') checkNothingQuoted(options)
-  checkComment(options, separators, names)
+  if (separators.quote === '') checkNothingQuoted(settings)
+  checkComment(settings, separators, names)
 }
 
 function checkText(name: Name, text: string, option: unknown): void {
@@ -65,12 +65,12 @@ function checkText(name: Name, text: string, option: unknown): void {
 }
 
 /** A reader would take what is left of one for the other, in a row or a field that is nobody's mistake. */
-function checkPair(name: Name, other: Name, separators: Separators, options: CsvOptions): void {
+function checkPair(name: Name, other: Name, separators: Separators, settings: FileSettings): void {
   const [text, otherText] = [separators[name], separators[other]]
   if (name === 'quote' && other === 'escape' && text === otherText) return
   if (!overlap(text, otherText)) return
   // A default is hardly what was wrong.
-  const [wrong, right] = options[name] === undefined ? [other, name] : [name, other]
+  const [wrong, right] = isDefault(name, settings) ? [other, name] : [name, other]
   const expected = `a text that does not contain, begin or end like "${right}", ${describe(separators[right])}`
   throw refusal(wrong, expected, separators[wrong])
 }
@@ -86,16 +86,20 @@ function endBegins(left: string, right: string): boolean {
   return false
 }
 
-function checkNothingQuoted(options: CsvOptions): void {
+function isDefault(name: Name, settings: FileSettings): boolean {
+  return settings[name] === (name === 'escape' ? undefined : csvDefaults[name])
+}
+
+function checkNothingQuoted(settings: FileSettings): void {
   for (const name of ['quoted', 'quotedString', 'quotedEmpty', 'quotedMatch'] as const) {
-    const value = options[name]
+    const value = settings[name]
     if (value === undefined || value === false) continue
     throw refusal(name, 'false or left out where there is no "quote"', value)
   }
 }
 
-function checkComment(options: CsvOptions, separators: Separators, names: readonly Name[]): void {
-  const { header = true, headerAsComment } = options
+function checkComment(settings: FileSettings, separators: Separators, names: readonly Name[]): void {
+  const { header, headerAsComment } = settings
   const text = headerAsComment === true ? '#' : String(headerAsComment || '')
   if (/[\r\n]/.test(text) || text.includes(separators.recordDelimiter)) {
     throw refusal('headerAsComment', 'without a line break or "recordDelimiter"', text)

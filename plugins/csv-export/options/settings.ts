@@ -1,42 +1,46 @@
 import { defined, refusal } from './option.ts'
-import type { CsvOptions } from './options.ts'
+import type { FileSettings, PluginOptions } from './options.ts'
+import type { RowsOptions } from './rows.ts'
 import { checkSeparators, separatorsOf } from './separators.ts'
 import type { StreamOptions } from './stream.ts'
+import type { TextOptions } from './text.ts'
 
 /** Excel takes UTF-8 for another encoding without a byte order mark, and runs formulas. */
-const excelPreset = { bom: true, recordDelimiter: '\r\n', formulas: 'escape' } satisfies CsvOptions
+const excelPreset = { bom: true, recordDelimiter: '\r\n', formulas: 'escape' } satisfies TextOptions
 
 /**
- * What holds for one reply: the defaults given at registration overruled by the options of a call, with what `excel`
- * stands for filled in. Whatever is given beside it wins, and a call's `excel: false` takes a default's back.
+ * What holds for one reply: our defaults, overruled by those given at registration, overruled by the options of a call, with
+ * what `excel` stands for filled in. Whatever is given beside it wins, and a call's `excel: false` takes a registered one back.
  * Options of text are there with `encoded: true` too; nothing but `formulas` is then asked for.
+ * @param registered none of them undefined
  */
-export function settle<Defaults extends CsvOptions, Options extends StreamOptions & { excel?: unknown }>(
-  defaults: Defaults,
-  options: Options
-): Defaults & CsvOptions & Options {
+export function settle<
+  Defaults extends object,
+  Registered extends PluginOptions,
+  Options extends StreamOptions & Pick<TextOptions, 'excel'>
+>(defaults: Defaults, registered: Registered, options: Options): Defaults & Registered & Options {
   const given = defined(options)
   return {
-    ...(defaults.excel && given.excel === undefined ? excelPreset : undefined),
     ...defaults,
+    ...(registered.excel && given.excel === undefined ? excelPreset : undefined),
+    ...registered,
     ...(given.excel ? excelPreset : undefined),
     ...given
-  } as Defaults & CsvOptions & Options
+  } as Defaults & Registered & Options
 }
 
 /** Throws CSV_EXPORT_INVALID_OPTION for settings each of which is right by itself, but not all together. */
-export function checkSettings(settings: CsvOptions): void {
-  const { encoded, formulas = 'keep' } = settings
+export function checkSettings(settings: FileSettings & RowsOptions): void {
+  const { encoded, formulas } = settings
   if (!encoded) checkSeparators(settings)
   if (!encoded) checkEndMark(settings)
   if (!encoded || formulas === 'keep') return
   // Registered to guard every file, it must not be lost for one without a word.
-  const expected = `'keep' with "encoded: true", as the rows are sent as they are`
-  throw refusal('formulas', expected, formulas)
+  throw refusal('formulas', `'keep' with "encoded: true", as the rows are sent as they are`, formulas)
 }
 
 /** Without a quote, it would be found out at the end of every export. */
-function checkEndMark(settings: CsvOptions): void {
+function checkEndMark(settings: FileSettings): void {
   const { endMark = '' } = settings
   const { quote, delimiter, recordDelimiter } = separatorsOf(settings)
   if (quote !== '' || ![delimiter, recordDelimiter, '\n', '\r'].some((text) => endMark.includes(text))) return

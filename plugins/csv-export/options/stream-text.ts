@@ -17,7 +17,7 @@ export interface PlainTextOptions {
 }
 
 export const plainTextOptions = {
-  type: option(string),
+  type: option(string, 'text/plain; charset=utf-8'),
   heartbeat: option(
     rule<Heartbeat>(
       (value) =>

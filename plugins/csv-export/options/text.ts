@@ -74,9 +74,19 @@ export interface TextOptions<Row = any> {
   cast?: Casts | undefined
 }
 
-const castTypes = ['string', 'number', 'bigint', 'boolean', 'date', 'object', 'null', 'undefined']
+/** The types of values, as csv-stringify tells them apart. */
+export const castTypes = [
+  'string',
+  'number',
+  'bigint',
+  'boolean',
+  'date',
+  'object',
+  'null',
+  'undefined'
+] as const
 
-const delimiter = rule<string | Buffer>(
+const separator = rule<string | Buffer>(
   (value) => isText(value) && value.length > 0,
   'a string or a Buffer that is not empty'
 )
@@ -89,20 +99,21 @@ export const textOptions = {
       "a non-empty array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
     )
   ),
-  headerAsComment: option(booleanOrText),
-  bom: option(boolean),
-  delimiter: option(delimiter),
-  recordDelimiter: option(delimiter),
-  eof: option(boolean),
-  formulas: option(oneOf('keep', 'escape', 'reject')),
-  excel: option(boolean),
-  encoder: option(oneOf('auto', 'csv-stringify')),
+  headerAsComment: option(booleanOrText, false),
+  bom: option(boolean, false),
+  delimiter: option(separator, ','),
+  recordDelimiter: option(separator, '\n'),
+  eof: option(boolean, true),
+  formulas: option(oneOf('keep', 'escape', 'reject'), 'keep'),
+  excel: option(boolean, false),
+  encoder: option(oneOf('auto', 'csv-stringify'), 'auto'),
   cast: option(
     rule<Casts>(
       (value) =>
         isPlainObject(value) &&
         Object.entries(value).every(
-          ([type, cast]) => castTypes.includes(type) && (cast === undefined || typeof cast === 'function')
+          ([type, cast]) =>
+            castTypes.includes(type as keyof Casts) && (cast === undefined || typeof cast === 'function')
         ),
       `an object of functions named ${castTypes.join(', ')}`
     )

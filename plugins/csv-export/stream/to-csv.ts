@@ -4,7 +4,7 @@ import { EncodedRows } from '../csv/ready-text.ts'
 import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { checkToCsvOptions } from '../options/check.ts'
-import { type EncodedToCsvOptions, pluginDefaults, type ToCsvOptions } from '../options/options.ts'
+import { type EncodedToCsvOptions, type ToCsvOptions, toCsvDefaults } from '../options/options.ts'
 import { checkSettings, settle } from '../options/settings.ts'
 import type { AnyRow } from '../options/text.ts'
 import { makeReceipt, type Receipt } from '../receipts/receipts.ts'
@@ -42,14 +42,13 @@ export function toCsv<Row extends AnyRow>(
 ): CsvChunks
 export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): CsvChunks {
   checkToCsvOptions(options)
-  const { flush = true, ...settings } = settle(pluginDefaults, options)
+  const settings = settle(toCsvDefaults, {}, options)
   checkSettings(settings)
-  const { encoded, header = true, digest, maxDuration, report = 'toCsv' } = settings
+  const { encoded, header, digest, maxDuration, report = 'toCsv' } = settings
   const encoder: Encoder<any> = encoded ? new EncodedRows(header) : new CsvEncoder(settings)
   const hash = digest ? createHash('sha256') : undefined
   const source = new Source('rows', rows, (error) => process.emitWarning(toError(error)))
-  const { commitAfter: _, ...ofChunks } = settings
-  const chunks = new Chunks(source, encoder, { ...ofChunks, flush, hash })
+  const chunks = new Chunks(source, encoder, { ...settings, hash })
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
   const startedAt = performance.now()
   const { promise: receipt, resolve } = Promise.withResolvers<Receipt>()

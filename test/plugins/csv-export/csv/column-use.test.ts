@@ -1,12 +1,11 @@
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import type { CsvOptions, Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
-import { bothWays } from './encoding.ts'
+import { bothWays, encoderOf } from './encoding.ts'
 
 function use(rows: unknown[], settings: CsvOptions = {}) {
   const found = bothWays.map((encoder) => {
-    const csv = new CsvEncoder({ ...settings, encoder })
+    const csv = encoderOf({ ...settings, encoder })
     for (const row of rows) csv.encode(row)
     csv.end()
     return { columns: csv.columnsWithoutValue, keys: csv.keysWithoutColumn }

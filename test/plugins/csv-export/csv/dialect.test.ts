@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { stringify } from 'csv-stringify/sync'
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import type { CsvOptions } from '../../../../plugins/csv-export/options/options.ts'
 import { type Case, fieldCases } from './dialect-fields.ts'
+import { encoderOf } from './encoding.ts'
 
 const objects = [
   { field1: 'val11', field2: 'val12', field3: 'val13' },
@@ -211,7 +211,7 @@ const differing: { rows: object[]; options: CsvOptions; theirs: string; ours: st
 ]
 
 function encode(rows: readonly object[], settings: CsvOptions): string {
-  const encoder = new CsvEncoder(settings)
+  const encoder = encoderOf(settings)
   return rows.map((row) => encoder.encode(row)).join('') + encoder.end()
 }
 

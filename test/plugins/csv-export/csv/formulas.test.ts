@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import { isFormula } from '../../../../plugins/csv-export/csv/formulas.ts'
 import type { CsvOptions } from '../../../../plugins/csv-export/options/options.ts'
 import { serve } from '../../../helper.ts'
+import { encoderOf } from './encoding.ts'
 import { blanks, formulas, signs } from './formula-cells.ts'
 
 /** A text that may stand in the name of a test. */
@@ -15,7 +15,7 @@ const ascii = (text: string) =>
   )
 
 function encode(rows: readonly object[], settings: CsvOptions) {
-  const encoder = new CsvEncoder(settings)
+  const encoder = encoderOf(settings)
   const text = rows.map((row) => encoder.encode(row)).join('') + encoder.end()
   return { text, escapedCells: encoder.escapedCells }
 }
@@ -184,15 +184,15 @@ t.test('the excel preset, beaten by what is given beside it', async (t) => {
 
 t.test('a header sent ahead of its rows is counted once, and the end mark is as it was given', async (t) => {
   for (const formulas of ['escape', 'keep'] as const) {
-    const encoder = new CsvEncoder({ columns: ['=a'], endMark: '-- end', formulas })
+    const encoder = encoderOf({ columns: ['=a'], endMark: '-- end', formulas })
     const sign = formulas === 'escape' ? "'" : ''
     t.equal(encoder.begin(), `${sign}=a\n`)
     t.equal(encoder.encode({ '=a': '@x' }), `${sign}@x\n`)
     t.equal(encoder.end(), '-- end 1\n')
     t.equal(encoder.escapedCells, formulas === 'escape' ? 2 : 0)
   }
-  const empty = new CsvEncoder({ columns: ['=a'], endMark: '-- end', formulas: 'escape' })
+  const empty = encoderOf({ columns: ['=a'], endMark: '-- end', formulas: 'escape' })
   t.equal(empty.end(), "'=a\n-- end 0\n")
   t.equal(empty.escapedCells, 1)
-  t.equal(new CsvEncoder({ endMark: '=end', formulas: 'reject' }).end(), '=end 0\n')
+  t.equal(encoderOf({ endMark: '=end', formulas: 'reject' }).end(), '=end 0\n')
 })

@@ -1,8 +1,7 @@
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import type { CsvOptions, Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
-import { encode } from './encoding.ts'
+import { encode, encoderOf } from './encoding.ts'
 
 /** Casts that give another text each time they are asked. */
 const changing: Record<string, () => NonNullable<CsvOptions['cast']>> = {
@@ -53,7 +52,7 @@ t.test('a header made ahead of its first row is that of a fast first row', async
     for (const shape of shapes) {
       for (const some of [rows, []]) {
         const fast = encode(some, { columns, ...shape, cast: cast() })
-        const encoder = new CsvEncoder({ columns, ...shape, cast: cast() })
+        const encoder = encoderOf({ columns, ...shape, cast: cast() })
         let slow = encoder.begin()
         t.equal(encoder.begin(), '', 'it is there once')
         for (const row of some) slow += encoder.encode(row)
@@ -73,7 +72,7 @@ t.test('a cast is asked for each header once, and sees that it is one', async (t
         return value
       }
     }
-    const encoder = new CsvEncoder({ columns: ['a', 'b'], cast, endMark: '#END' })
+    const encoder = encoderOf({ columns: ['a', 'b'], cast, endMark: '#END' })
     encoder.begin()
     for (const row of rows) encoder.encode(row)
     encoder.end()
@@ -144,7 +143,7 @@ export const unwritable: Record<string, CsvOptions> = {
 t.test('a header that cannot be written says so, early and late', async (t) => {
   for (const [name, settings] of Object.entries(unwritable)) {
     for (const part of ['begin', 'encode', 'end'] as const) {
-      const encoder = new CsvEncoder(settings)
+      const encoder = encoderOf(settings)
       t.throws(() => encoder[part]({ a: 1 }), { message: /^header: column / }, `${name}: ${part}`)
     }
   }

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import { dateText, numberText } from '../../../../plugins/csv-export/csv/plain-values.ts'
 import { RecordStringifier } from '../../../../plugins/csv-export/csv/record-stringifier.ts'
 import type { CsvOptions } from '../../../../plugins/csv-export/options/options.ts'
 import { checkSeparators } from '../../../../plugins/csv-export/options/separators.ts'
+import { encoderOf, withDefaults } from './encoding.ts'
 
 class German extends Date {
   override toISOString(): string {
@@ -180,7 +180,7 @@ const plainOptions: fc.Arbitrary<CsvOptions> = fc
 /** What no reader could tell apart is refused before there is an encoder. */
 const settings = fc.oneof(options, plainOptions).filter((options) => {
   try {
-    checkSeparators(options)
+    checkSeparators(withDefaults(options))
     return true
   } catch {
     return false
@@ -191,7 +191,7 @@ const settings = fc.oneof(options, plainOptions).filter((options) => {
 function encode(rows: readonly unknown[], settings: CsvOptions): unknown[] {
   let text = ''
   try {
-    const encoder = new CsvEncoder(settings)
+    const encoder = encoderOf(settings)
     for (const item of rows) text += encoder.encode(item)
     const { escapedCells, columnsWithoutValue, keysWithoutColumn } = encoder
     return [text + encoder.end(), '', escapedCells, columnsWithoutValue, keysWithoutColumn]

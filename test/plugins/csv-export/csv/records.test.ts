@@ -1,9 +1,9 @@
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import type { CsvOptions } from '../../../../plugins/csv-export/options/options.ts'
+import { encoderOf } from './encoding.ts'
 
 function encode(rows: readonly object[], settings: CsvOptions = {}): string {
-  const encoder = new CsvEncoder(settings)
+  const encoder = encoderOf(settings)
   return rows.map((row) => encoder.encode(row)).join('') + encoder.end()
 }
 
@@ -62,7 +62,7 @@ t.test('what cannot be written says row and column', async (t) => {
   circular.self = circular
   const fails = (rows: readonly object[], message: RegExp, settings: CsvOptions = {}, cause = /./) => {
     for (const encoderName of ['auto', 'csv-stringify'] as const) {
-      const encoder = new CsvEncoder({ ...settings, encoder: encoderName })
+      const encoder = encoderOf({ ...settings, encoder: encoderName })
       const error = t.throws(() => {
         for (const row of rows) encoder.encode(row)
         encoder.end()

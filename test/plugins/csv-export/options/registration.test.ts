@@ -167,7 +167,7 @@ t.test('settings are made of defaults and options alone, and change neither', as
     ]
   ]
   for (const [defaults, options, settings] of cases) {
-    t.strictSame(settle(frozen(defaults), frozen(options)), settings)
+    t.strictSame(settle({}, frozen(defaults), frozen(options)), settings)
   }
 })
 

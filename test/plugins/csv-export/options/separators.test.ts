@@ -3,7 +3,6 @@ import { parse } from 'csv-parse/sync'
 import fc from 'fast-check'
 import Fastify from 'fastify'
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import csvExport, { type CsvOptions, type PluginOptions } from '../../../../plugins/csv-export/index.ts'
 import {
   checkSeparators,
@@ -11,6 +10,7 @@ import {
   separatorsOf
 } from '../../../../plugins/csv-export/options/separators.ts'
 import { serve } from '../../../helper.ts'
+import { encoderOf, withDefaults } from '../csv/encoding.ts'
 
 const half = '\ud83d'
 
@@ -162,7 +162,8 @@ t.test('a message says what is wrong with what', async (t) => {
       'option "quoted" must be false or left out where there is no "quote", got true'
     ]
   ]
-  for (const [options, message] of messages) t.throws(() => checkSeparators(options), { message })
+  for (const [options, message] of messages)
+    t.throws(() => checkSeparators(withDefaults(options)), { message })
 })
 
 t.test('what is registered counts beside what is given', async (t) => {
@@ -205,8 +206,8 @@ t.test('separators as the text that is written', async (t) => {
   const names = ['delimiter', 'quote', 'escape', 'recordDelimiter']
   for (const [options, ...texts] of cases) {
     const separators = Object.fromEntries(names.map((name, index) => [name, texts[index]]))
-    t.strictSame(separatorsOf(Object.freeze(options)), separators, text(options))
-    t.strictSame(separatorsOf(separators), separators, 'text stays as it is')
+    t.strictSame(separatorsOf(withDefaults(Object.freeze(options))), separators, text(options))
+    t.strictSame(separatorsOf(withDefaults(separators)), separators, 'text stays as it is')
   }
 })
 
@@ -216,20 +217,20 @@ t.test('whatever is accepted is read back, with fields made of the separators', 
   const options = fc.record({ delimiter: separator, recordDelimiter: separator, quote: character })
   const isAccepted = (options: CsvOptions) => {
     try {
-      checkSeparators(options)
+      checkSeparators(withDefaults(options))
       return true
     } catch {
       return false
     }
   }
   const tables = options.filter(isAccepted).chain((options) => {
-    const separators = separatorsOf(options)
+    const separators = separatorsOf(withDefaults(options))
     const unit = fc.constantFrom(...Object.values(separators).join(''), 'a')
     const field = fc.string({ unit, maxLength: 4 })
     return fc.tuple(fc.constant(separators), fc.array(fc.tuple(field, field), { minLength: 1, maxLength: 3 }))
   })
   const check = ([separators, rows]: [Separators, string[][]]) => {
-    const encoder = new CsvEncoder({ ...separators, header: false })
+    const encoder = encoderOf({ ...separators, header: false })
     const file = rows.map((row) => encoder.encode(row)).join('') + encoder.end()
     const { delimiter, quote, escape: escapeCharacter, recordDelimiter } = separators
     const dialect = { delimiter, quote, escape: escapeCharacter, record_delimiter: recordDelimiter }

@@ -6,10 +6,10 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import fc from 'fast-check'
 import t from 'tap'
-import { CsvEncoder } from '../../../../plugins/csv-export/csv/encoder.ts'
 import { type CsvOptions, type ToCsvOptions, toCsv } from '../../../../plugins/csv-export/index.ts'
 import { temporaryFolder } from '../../../database.ts'
 import { curl, gate, serve } from '../../../helper.ts'
+import { encoderOf } from '../csv/encoding.ts'
 import { anyExport, write } from '../csv/random-exports.ts'
 
 const rows = Array.from({ length: 5000 }, (_, id) => ({ id, name: `Crème "${id}"` }))
@@ -21,7 +21,7 @@ async function text(chunks: AsyncIterable<Uint8Array>): Promise<string> {
 }
 
 function whole(rows: readonly object[], options: CsvOptions = {}): string {
-  const encoder = new CsvEncoder(options)
+  const encoder = encoderOf(options)
   return rows.map((row) => encoder.encode(row)).join('') + encoder.end()
 }
 
