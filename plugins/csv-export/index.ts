@@ -5,7 +5,7 @@ import { ChunkEncoder, EncodedRows } from './csv/ready-text.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
 import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions } from './options/check.ts'
-import { type ContentCoding, contentCodings } from './options/http.ts'
+import { type ContentCoding, contentCodings, type Heartbeat } from './options/http.ts'
 import { defined } from './options/option.ts'
 import {
   type CsvOptions,
@@ -19,10 +19,9 @@ import {
   type ToCsvOptions
 } from './options/options.ts'
 import { checkReturned, closeGraceOf } from './options/registration.ts'
+import type { AnyRow, Column, ColumnKey } from './options/row-types.ts'
 import { checkSettings, settle } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
-import type { Heartbeat } from './options/stream-text.ts'
-import type { AnyRow, Column, ColumnKey } from './options/text.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'

@@ -1,10 +1,16 @@
-import { type DownloadOptions, downloadOptions, type HttpOptions, httpOptions } from './http.ts'
+import {
+  type DownloadOptions,
+  downloadOptions,
+  type HttpOptions,
+  httpOptions,
+  type PlainTextOptions,
+  plainTextOptions
+} from './http.ts'
 import { boolean, type DefaultsOf, defaultsOf, type OptionsOf, option } from './option.ts'
 import { type QuotingOptions, quotingOptions } from './quoting.ts'
 import { type RegistrationOptions, registrationOptions } from './registration.ts'
 import { type FileOptions, fileOptions, type RowsOptions, rowsOptions } from './rows.ts'
 import { type StreamOptions, streamOptions } from './stream.ts'
-import { type PlainTextOptions, plainTextOptions } from './stream-text.ts'
 import { type TextOptions, textOptions } from './text.ts'
 
 // Which options each helper takes. An option itself is in the file of its group.
