@@ -8,6 +8,9 @@ import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions } from './o
 import { type ContentCoding, contentCodings, type Heartbeat } from './options/http.ts'
 import { defined } from './options/option.ts'
 import {
+  type BatchOptions,
+  type BatchToCsvOptions,
+  type CsvArguments,
   type CsvOptions,
   csvDefaults,
   type EncodedOptions,
@@ -19,7 +22,7 @@ import {
   type ToCsvOptions
 } from './options/options.ts'
 import { checkReturned, closeGraceOf } from './options/registration.ts'
-import type { AnyRow, Column, ColumnKey } from './options/row-types.ts'
+import type { AnyRow, Bytes, Column, ColumnKey, KindOf } from './options/row-types.ts'
 import { checkSettings, settle } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
@@ -49,12 +52,10 @@ declare module 'fastify' {
      *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
      * )
      */
-    csv<Row extends AnyRow>(
-      rows: SourceInput<readonly Row[]>,
-      options: NoInfer<CsvOptions<Row>> & { batches: true }
+    csv<Item extends AnyRow | Bytes>(
+      rows: SourceInput<Item>,
+      ...options: CsvArguments<Item>[KindOf<Item>]
     ): this
-    csv(chunks: SourceInput<string | Uint8Array>, options: EncodedOptions): this
-    csv<Row extends AnyRow>(rows: SourceInput<Row>, options?: NoInfer<CsvOptions<Row>>): this
 
     /**
      * Streams text: each string or Buffer reaches the client when it is yielded.
@@ -67,7 +68,7 @@ declare module 'fastify' {
      * @example
      * reply.streamText(progress(), { heartbeat: { every: 15_000, text: '\n' } })
      */
-    streamText(chunks: SourceInput<string | Uint8Array>, options?: StreamTextOptions): this
+    streamText(chunks: SourceInput<Bytes>, options?: StreamTextOptions): this
   }
 }
 
@@ -177,6 +178,8 @@ export type {
 } from './receipts/receipts.ts'
 export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {
+  BatchOptions,
+  BatchToCsvOptions,
   Column,
   ColumnKey,
   ContentCoding,

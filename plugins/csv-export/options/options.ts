@@ -9,6 +9,7 @@ import {
 import { boolean, type DefaultsOf, defaultsOf, type OptionsOf, option } from './option.ts'
 import { type QuotingOptions, quotingOptions } from './quoting.ts'
 import { type RegistrationOptions, registrationOptions } from './registration.ts'
+import type { RowOf } from './row-types.ts'
 import { type FileOptions, fileOptions, type RowsOptions, rowsOptions } from './rows.ts'
 import { type StreamOptions, streamOptions } from './stream.ts'
 import { type TextOptions, textOptions } from './text.ts'
@@ -39,6 +40,11 @@ export const csvOptions = {
   ...quotingOptions
 } satisfies OptionsOf<CsvOptions>
 
+/** Options of `reply.csv()` with arrays of rows. */
+export interface BatchOptions<Row = any> extends CsvOptions<Row> {
+  batches: true
+}
+
 /** Rows that are encoded already. */
 interface Encoded {
   encoded: true
@@ -48,6 +54,13 @@ interface Encoded {
 
 /** Options of `reply.csv()` with rows that are encoded already: none that would change their text. */
 export interface EncodedOptions extends StreamOptions, HttpOptions, DownloadOptions, FileOptions, Encoded {}
+
+/** What `reply.csv()` takes after the rows, by what they are: one signature, so that the compiler's messages are short. */
+export interface CsvArguments<Item> {
+  rows: [options?: CsvOptions<Item> | undefined]
+  batches: [options: BatchOptions<RowOf<Item>>]
+  encoded: [options: EncodedOptions]
+}
 
 /** How `toCsv()` gives its chunks. */
 interface FlushOptions {
@@ -75,8 +88,20 @@ export const toCsvOptions = {
   ...flushOptions
 } satisfies OptionsOf<ToCsvOptions>
 
+/** As `BatchOptions`, of `toCsv()`. */
+export interface BatchToCsvOptions<Row = any> extends ToCsvOptions<Row> {
+  batches: true
+}
+
 /** As `EncodedOptions`, of `toCsv()`. */
 export interface EncodedToCsvOptions extends StreamOptions, FileOptions, Encoded, FlushOptions {}
+
+/** As `CsvArguments`, of `toCsv()`. */
+export interface ToCsvArguments<Item> {
+  rows: [options?: ToCsvOptions<Item> | undefined]
+  batches: [options: BatchToCsvOptions<RowOf<Item>>]
+  encoded: [options: EncodedToCsvOptions]
+}
 
 /** Options given when the plugin is registered: defaults of both helpers, and what concerns the server as a whole. */
 export interface PluginOptions

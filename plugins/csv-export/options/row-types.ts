@@ -13,3 +13,40 @@ export type ColumnKey<Row> = [Row] extends [never]
 
 /** A column by its key, or by its key and the name that the header gives it. */
 export type Column<Row> = ColumnKey<Row> | { key: ColumnKey<Row>; header?: string | undefined }
+
+/** CSV that is encoded already. */
+export type Bytes = string | Uint8Array
+
+/** What `rows` gives, as far as its type tells: rows, arrays of them, or CSV that is encoded already. */
+export type KindOf<Item> = [Item] extends [never]
+  ? 'rows'
+  : unknown extends Item
+    ? 'rows'
+    : // First: a type parameter that may be an object is then one to the compiler, too.
+      Item extends ObjectRow
+      ? 'rows'
+      : Item extends Bytes
+        ? 'encoded'
+        : Item extends readonly unknown[]
+          ? KindOfArray<Item[number]>
+          : 'rows'
+
+/** An array of nothing but objects or arrays is hardly a row: its cells would all be JSON. */
+type KindOfArray<Cell> = unknown extends Cell
+  ? 'rows'
+  : [Cell] extends [never]
+    ? 'rows'
+    : [Extract<Cell, Date | Uint8Array>] extends [never]
+      ? [Cell] extends [AnyRow]
+        ? 'batches'
+        : 'rows'
+      : 'rows'
+
+/** Not an array, a string or a Buffer. */
+interface ObjectRow {
+  [key: string]: any
+  [Symbol.iterator]?: never
+}
+
+/** The rows that are in an array of them. */
+export type RowOf<Batch> = Batch extends readonly unknown[] ? Batch[number] : never

@@ -4,8 +4,8 @@ import { EncodedRows } from '../csv/ready-text.ts'
 import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { checkToCsvOptions } from '../options/check.ts'
-import { type EncodedToCsvOptions, type ToCsvOptions, toCsvDefaults } from '../options/options.ts'
-import type { AnyRow } from '../options/row-types.ts'
+import { type ToCsvArguments, type ToCsvOptions, toCsvDefaults } from '../options/options.ts'
+import type { AnyRow, Bytes, KindOf } from '../options/row-types.ts'
 import { checkSettings, settle } from '../options/settings.ts'
 import { makeReceipt, type Receipt } from '../receipts/receipts.ts'
 import { Chunks } from './chunks.ts'
@@ -31,14 +31,9 @@ export interface CsvChunks extends AsyncIterableIterator<Buffer> {
  * await pipeline(chunks, createWriteStream('users.csv'))
  * console.log((await chunks.receipt).rows)
  */
-export function toCsv<Row extends AnyRow>(
-  rows: SourceInput<readonly Row[]>,
-  options: NoInfer<ToCsvOptions<Row>> & { batches: true }
-): CsvChunks
-export function toCsv(chunks: SourceInput<string | Uint8Array>, options: EncodedToCsvOptions): CsvChunks
-export function toCsv<Row extends AnyRow>(
-  rows: SourceInput<Row>,
-  options?: NoInfer<ToCsvOptions<Row>>
+export function toCsv<Item extends AnyRow | Bytes>(
+  rows: SourceInput<Item>,
+  ...options: ToCsvArguments<Item>[KindOf<Item>]
 ): CsvChunks
 export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): CsvChunks {
   checkToCsvOptions(options)

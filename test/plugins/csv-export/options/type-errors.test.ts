@@ -1,0 +1,150 @@
+import { join, relative } from 'node:path'
+import t, { type Test } from 'tap'
+import { outcome } from '../../../packed.ts'
+
+const root = join(import.meta.dirname, '../../../..')
+
+/** What the calls below are about; `give` is one of the two helpers. */
+const subjects = `
+interface Cargo { id: number; weight: string | null; port: { name: string } | null }
+declare const cargo: Cargo
+declare const cargoes: AsyncIterable<Cargo>
+declare const batches: AsyncIterable<Cargo[]>
+declare const text: AsyncIterable<Buffer>
+declare const encoded: AsyncIterable<string | Buffer>
+declare const promised: Promise<Cargo[]>
+declare const anyRows: any
+declare const anyBatches: AsyncIterable<any[]>
+declare const unknownArrays: AsyncIterable<readonly unknown[]>
+declare const dates: AsyncIterable<Date[]>
+declare const mixed: AsyncIterable<Cargo | string[]>
+declare const shared: CsvOptions<Cargo> | undefined
+class Row { id = 1; get name() { return '' } }
+`
+
+const helpers = {
+  'reply.csv()': `import type { FastifyReply } from 'fastify'
+import type { CsvOptions } from '#root/plugins/csv-export/index.ts'
+declare const reply: FastifyReply
+const give: FastifyReply['csv'] = reply.csv
+`,
+  'toCsv()': `import { toCsv as give, type ToCsvOptions as CsvOptions } from '#root/plugins/csv-export/index.ts'
+`
+}
+
+/** A wrong call, and what has to be in its message besides the length that every one has. */
+const wrong: [call: string, message: RegExp][] = [
+  [
+    'give(cargoes, { delimeter: ";" })',
+    /'delimeter' does not exist in type '\w+<Cargo>'. Did you mean to write 'delimiter'/
+  ],
+  ['give(cargoes, { delimiter: 5 })', /'number' is not assignable to type 'string \| Buffer/],
+  ['give(cargoes, { header: "yes" })', /'string' is not assignable to type 'boolean/],
+  [
+    'give(cargoes, { formulas: "drop" })',
+    /'"drop"' is not assignable to type '"escape" \| "keep" \| "reject"/
+  ],
+  [
+    'give(cargoes, { columns: ["wieght"] })',
+    /'"wieght"' is not assignable to type 'Column<Cargo>'. Did you mean '"weight"'/
+  ],
+  ['give(cargoes, { columns: ["id", { key: "wieght" }] })', /'"wieght"' is not assignable/],
+  ['give(cargoes, { columns: ["id.name"] })', /'"id.name"' is not assignable/],
+  ['give(cargoes, { columns: [{ key: "id", title: "No." }] })', /'title' does not exist/],
+  [
+    'give(async () => [cargo], { columns: ["wieght"] })',
+    /'"wieght"' is not assignable to type 'Column<Cargo>'/
+  ],
+  ['give(cargo)', /'Cargo' is not assignable to parameter of type 'SourceInput</],
+  ['give(cargo, { header: false })', /'Cargo' is not assignable to parameter of type 'SourceInput</],
+  ['give({ id: 1 })', /'id' does not exist in type 'SourceInput</],
+  ['give(5)', /'number' is not assignable to parameter of type 'SourceInput</],
+  [
+    'give(promised, { header: false })',
+    /'Promise<Cargo\[\]>' is not assignable to parameter of type 'SourceInput</
+  ],
+  ['give(text, { encoded: true, delimiter: ";" })', /'delimiter' does not exist in type 'Encoded\w*Options'/],
+  ['give(encoded, { encoded: true, formulas: "escape" })', /'"escape"' is not assignable to type '"keep"/],
+  ['give(text, { header: false })', /Property 'encoded' is missing in type/],
+  ['give(["text"])', /Expected 2 arguments, but got 1/],
+  ['give(batches, { maxRows: 5 })', /Property 'batches' is missing in type '{ maxRows: number; }'/],
+  ['give(() => batches, { batches: false })', /'false' is not assignable to type 'true'/],
+  ['give(batches)', /Expected 2 arguments, but got 1/],
+  ['give(batches, { batches: true, columns: ["ID"] })', /'"ID"' is not assignable to type 'Column<Cargo>'/],
+  [
+    'give(batches, { batches: true, colums: ["id"] })',
+    /'colums' does not exist in type 'Batch\w*Options<Cargo>'/
+  ]
+]
+
+const right = [
+  'give(cargoes)',
+  'give(cargoes, undefined)',
+  'give(cargoes, shared)',
+  'give(cargoes, { columns: ["id", "port", "port.name", { key: "weight", header: "Weight" }] })',
+  'give([new Row()], { columns: ["name"] })',
+  'give(async ({ signal }) => (signal.aborted ? [] : [cargo]), { columns: ["id"] })',
+  'give(async function* ({ signal }) { yield { stopped: signal.aborted } }, { columns: ["stopped"] })',
+  'give(async function* ({ signal }) { yield { stopped: signal.aborted } })',
+  'give([])',
+  'give([], { columns: ["id"] })',
+  'give([["a", 1]], { columns: ["any", "name"] })',
+  'give(dates, { header: false })',
+  'give(mixed, { columns: ["any"] })',
+  'give(anyRows)',
+  'give(anyRows, { columns: ["any"], batches: true })',
+  'give<any>(cargoes, { columns: ["any"] })',
+  'give(anyBatches)',
+  'give(anyBatches, { batches: true, columns: ["any"] })',
+  'give(unknownArrays, { columns: ["any"] })',
+  'give(unknownArrays, { batches: true })',
+  'give(batches, { batches: true, columns: ["id"] })',
+  'give(encoded, { encoded: true, header: false, formulas: "keep" })',
+  // A user's own helper, for rows of any type.
+  'const a = <T extends object>(rows: Iterable<T>, options?: CsvOptions<T>) => [give(rows), give(rows, options)]',
+  'const b = <T extends Record<string, unknown>>(rows: Iterable<T>) => give(rows, { header: false })',
+  'const c = <T extends Cargo | string[]>(rows: Iterable<T>) => give(rows, { header: false })'
+]
+
+/** Of each call, by its number. */
+async function messagesOf(t: Test, text: string): Promise<Map<number, string[]>> {
+  const folder = t.testdir({})
+  const path = relative(folder, root)
+  const settings = {
+    extends: `${path}/tsconfig.json`,
+    compilerOptions: { noUnusedLocals: false },
+    files: ['calls.ts']
+  }
+  t.testdir({ 'calls.ts': text.replaceAll('#root', path), 'tsconfig.json': JSON.stringify(settings) })
+  const compiler = join(root, 'node_modules/.bin/tsc')
+  const { output } = await outcome(compiler, ['-p', '.', '--pretty', 'false'], { cwd: folder })
+  const found = new Map<number, string[]>()
+  let lines: string[] = []
+  for (const line of output.split('\n').filter(Boolean)) {
+    const [, file, number] = line.match(/^(\S+)\((\d+),\d+\): error/) ?? []
+    if (number !== undefined) {
+      t.equal(file, 'calls.ts', line)
+      lines = found.get(Number(number)) ?? []
+      found.set(Number(number), lines)
+    }
+    lines.push(line)
+  }
+  return found
+}
+
+for (const [name, head] of Object.entries(helpers)) {
+  t.test(`${name}: what the compiler says of a wrong call is short, and names what is wrong`, async (t) => {
+    const before = head + subjects
+    const calls = [...wrong.map(([call]) => call), ...right]
+    const messages = await messagesOf(t, `${before}${calls.join('\n')}\n`)
+    const first = before.split('\n').length
+    for (const [index, [call, message]] of wrong.entries()) {
+      const lines = messages.get(first + index) ?? []
+      t.match(lines.join('\n'), message, call)
+      t.ok(lines.length >= 1 && lines.length <= 4, `${call}: ${lines.length} lines`)
+    }
+    for (const [index, call] of right.entries()) {
+      t.equal(messages.get(first + wrong.length + index)?.join('\n'), undefined, call)
+    }
+  })
+}
