@@ -97,13 +97,14 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     rows: SourceInput<unknown>,
     options: CsvOptions = {}
   ) {
-    return stream(this, 'csv', rows, (id) => {
+    return stream(this, 'csv', rows, (id, source) => {
       checkCsvOptions(options)
       const settings = settle(defaults, options)
       checkSettings(settings)
       const { encoded, filename, header = true } = settings
       setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`, filename)
-      return { encoder: encoded ? new EncodedRows(header) : new CsvEncoder(settings), settings }
+      const encoder = encoded ? new EncodedRows(header) : new CsvEncoder(settings, () => source.columns)
+      return { encoder, settings }
     })
   } as FastifyReply['csv'])
 
@@ -128,7 +129,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     reply: R,
     helper: 'csv' | 'streamText',
     input: SourceInput<T>,
-    prepare: (id: string) => {
+    prepare: (
+      id: string,
+      source: Source<T>
+    ) => {
       encoder: Encoder<T>
       settings: typeof defaults & { heartbeat?: Heartbeat | undefined }
     }
@@ -149,7 +153,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       running.admit(reply, key)
       const id = defaults.genExportId(request)
       checkReturned('genExportId', id)
-      const { encoder, settings } = prepare(id)
+      const { encoder, settings } = prepare(id, source)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []

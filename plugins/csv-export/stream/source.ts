@@ -71,6 +71,14 @@ export class Source<T> {
     }
   }
 
+  /** The names that what is iterated has for its columns, as rows out of a database have: `columns`, an array of strings. */
+  get columns(): readonly string[] | undefined {
+    const { columns } = this.#input as { columns?: unknown }
+    return Array.isArray(columns) && columns.length > 0 && columns.every((name) => typeof name === 'string')
+      ? columns
+      : undefined
+  }
+
   /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
   next(): Step<T> {
     if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()

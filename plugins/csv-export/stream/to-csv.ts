@@ -49,9 +49,11 @@ export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): 
   const { flush = true, ...settings } = settle(pluginDefaults, options)
   checkSettings(settings)
   const { encoded, header = true, digest, maxDuration, report = 'toCsv' } = settings
-  const encoder: Encoder<any> = encoded ? new EncodedRows(header) : new CsvEncoder(settings)
   const hash = digest ? createHash('sha256') : undefined
   const source = new Source('rows', rows, (error) => process.emitWarning(toError(error)))
+  const encoder: Encoder<any> = encoded
+    ? new EncodedRows(header)
+    : new CsvEncoder(settings, () => source.columns)
   const { commitAfter: _, ...ofChunks } = settings
   const chunks = new Chunks(source, encoder, { ...ofChunks, flush, hash })
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
