@@ -89,7 +89,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   })
 
   app.addHook('onError', async (_request, reply, error) => {
-    if (bodies.has(reply)) prepareErrorReply(reply, error)
+    if ((reply as WithBody)[body] !== undefined) prepareErrorReply(reply, error)
   })
 
   app.decorateReply('csv', function (
@@ -141,7 +141,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       logSafely(reply.log, 'warn', { err: error }, 'the clean-up of a source failed')
     )
     try {
-      const previous = bodies.get(reply)
+      const previous = (reply as WithBody)[body]
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
       if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
@@ -158,9 +158,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []
       const coding = ReplyCoding.choose(reply, codings)
-      const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key, coding }, running)
-      bodies.set(reply, body)
-      return reply.send(body) as R
+      const streamed = new StreamedBody(reply, source, encoder, { ...settings, id, report, key, coding }, running)
+      ;(reply as WithBody)[body] = streamed
+      return reply.send(streamed) as R
     } catch (error) {
       source.release()
       throw toError(error)
@@ -168,7 +168,13 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   }
 }
 
-const bodies = new WeakMap<FastifyReply, { destroyed: boolean }>()
+/**
+ * A reply's body. No WeakMap: V8's young collector holds the values of one, so that each body, its rows included, would
+ * be promoted to the old space.
+ */
+const body = Symbol('fastify-csv-export.body')
+
+type WithBody = FastifyReply & { [body]?: { destroyed: boolean } }
 
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 

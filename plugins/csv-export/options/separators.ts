@@ -14,6 +14,8 @@ export interface Separators {
 
 type Name = keyof Separators
 
+const checked = ['delimiter', 'recordDelimiter', 'quote', 'escape', 'headerAsComment'] as const
+
 const recordDelimiters = new Map([
   ['unix', '\n'],
   ['mac', '\r'],
@@ -43,6 +45,8 @@ export function commentMarkOf(header: unknown, headerAsComment: unknown): string
 
 /** Throws CSV_EXPORT_INVALID_OPTION if a file with these separators could not be read back. */
 export function checkSeparators(options: CsvOptions): void {
+  // The defaults are right, and would be checked for each export.
+  if (checked.every((name) => options[name] === undefined)) return
   const separators = separatorsOf(options)
   const names: Name[] =
     separators.quote === ''

@@ -62,8 +62,8 @@ export async function deliver(
     }
   }
   await Promise.all([
-    attempt('the receipt store', () => receipts?.put(receipt)),
-    attempt('onReceipt', () => onReceipt?.(receipt, request))
+    receipts && attempt('the receipt store', () => receipts.put(receipt)),
+    onReceipt && attempt('onReceipt', () => onReceipt(receipt, request))
   ])
 }
 
