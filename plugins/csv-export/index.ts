@@ -158,7 +158,13 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []
       const coding = ReplyCoding.choose(reply, codings)
-      const streamed = new StreamedBody(reply, source, encoder, { ...settings, id, report, key, coding }, running)
+      const streamed = new StreamedBody(
+        reply,
+        source,
+        encoder,
+        { ...settings, id, report, key, coding },
+        running
+      )
       ;(reply as WithBody)[body] = streamed
       return reply.send(streamed) as R
     } catch (error) {

@@ -6,7 +6,7 @@ import { guarded } from '../guard.ts'
 import type { Heartbeat } from '../options/options.ts'
 import { Deadline } from './deadline.ts'
 import type { Source } from './source.ts'
-import { ownTurn } from './turns.ts'
+import { ownTurn, turnIfDue } from './turns.ts'
 
 export interface ChunksOptions {
   /** Text is joined up to about this many bytes; 0 gives each item's text by itself. */
@@ -33,6 +33,9 @@ export const mark: Buffer = Buffer.alloc(0)
 
 /** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
 const largestChunk = 65_536
+
+/** Looking at the clock costs as much as a short row. */
+const stepsBetweenTurns = 64
 
 type Result = IteratorResult<Buffer, undefined>
 
@@ -135,10 +138,12 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#state === 'closed') await this.#open()
     if (this.#isOver()) return
     this.#state = 'giving'
-    // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
-    await ownTurn()
+    // A source that never waits would keep everything else waiting. A small file may be all that is made in a turn.
+    if (this.bytes > 0) await ownTurn()
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
-    while (this.#reader !== undefined && !this.#isFull() && !this.#isOver()) {
+    for (let steps = 0; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
+      if (steps % stepsBetweenTurns === 0) await turnIfDue()
+      if (this.#isOver()) return
       let step = this.#source.next()
       if (isPromiseLike(step)) {
         this.#state = 'waiting'
@@ -148,6 +153,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
+      if (step === undefined) continue
       if (step.done) this.#end()
       else this.#add(this.#encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
