@@ -185,7 +185,6 @@ type WithBody = FastifyReply & { [body]?: { destroyed: boolean } }
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
-export type { ExportProgress } from './receipts/delivery.ts'
 export type {
   ExportStatus,
   MemoryReceiptsOptions,
@@ -193,6 +192,7 @@ export type {
   Receipt,
   ReceiptStore
 } from './receipts/receipts.ts'
+export type { ExportProgress } from './receipts/record.ts'
 export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {
   Column,

@@ -2,15 +2,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { logSafely } from '../guard.ts'
 import type { ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
-
-/** What `fastify-csv-export:start` and `fastify-csv-export:progress` tell. */
-export interface ExportProgress {
-  id: string
-  requestId: string
-  report: string
-  rows: number
-  bytes: number
-}
+import type { ExportProgress } from './record.ts'
 
 const startChannel = channel('fastify-csv-export:start')
 const progressChannel = channel('fastify-csv-export:progress')

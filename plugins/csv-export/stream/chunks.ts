@@ -1,9 +1,9 @@
-import type { Hash } from 'node:crypto'
 import type { Encoder } from '../csv/encoder.ts'
 import { isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_MAX_BYTES, CSV_EXPORT_MAX_ROWS, CSV_EXPORT_SOURCE_STALLED } from '../errors.ts'
 import { guarded } from '../guard.ts'
 import type { Heartbeat } from '../options/options.ts'
+import type { ExportRecord } from '../receipts/record.ts'
 import { Deadline } from './deadline.ts'
 import type { Source } from './source.ts'
 import { ownTurn, turnIfDue } from './turns.ts'
@@ -24,8 +24,6 @@ export interface ChunksOptions {
   sourceTimeout: number
   maxRows: number
   maxBytes: number
-  /** Told the bytes that are given. */
-  hash?: Hash | undefined
 }
 
 /** An empty chunk: nothing more is to come right now, so what is held back should go on. */
@@ -46,10 +44,9 @@ type Result = IteratorResult<Buffer, undefined>
  * A class, as an async generator answers `return()` only after its pending `next()`, and gives nothing while it awaits.
  */
 export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
-  /** Given so far. */
-  bytes = 0
   readonly #source: Source<T>
   readonly #encoder: Encoder<T>
+  readonly #record: Pick<ExportRecord, 'bytes' | 'addMade'>
   readonly #options: ChunksOptions
   readonly #abort = new AbortController()
   readonly #sourceDeadline: Deadline
@@ -67,9 +64,16 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   #pieces: Buffer[] = []
   #isMarkDue = false
 
-  constructor(source: Source<T>, encoder: Encoder<T>, options: ChunksOptions) {
+  /** @param record told each chunk that is given */
+  constructor(
+    source: Source<T>,
+    encoder: Encoder<T>,
+    record: Pick<ExportRecord, 'bytes' | 'addMade'>,
+    options: ChunksOptions
+  ) {
     this.#source = source
     this.#encoder = encoder
+    this.#record = record
     this.#options = options
     this.#textLimit = options.chunkSize
     const { sourceTimeout, heartbeat } = options
@@ -139,7 +143,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#isOver()) return
     this.#state = 'giving'
     // A source that never waits would keep everything else waiting. A small file may be all that is made in a turn.
-    if (this.bytes > 0) await ownTurn()
+    if (this.#record.bytes > 0) await ownTurn()
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
     for (let steps = 0; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
       if (steps % stepsBetweenTurns === 0) await turnIfDue()
@@ -204,8 +208,8 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (reader === undefined) return
     this.#cutText()
     const value = this.#pieces.shift() ?? mark
-    const { maxBytes, hash } = this.#options
-    if (maxBytes !== 0 && this.bytes + value.length > maxBytes) {
+    const { maxBytes } = this.#options
+    if (maxBytes !== 0 && this.#record.bytes + value.length > maxBytes) {
       this.fail(new CSV_EXPORT_MAX_BYTES(maxBytes))
       return
     }
@@ -213,8 +217,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#failure !== undefined) reader.reject(this.#failure.error)
     else if (value === mark && this.#isOver()) reader.resolve({ done: true, value: undefined })
     else {
-      this.bytes += value.length
-      hash?.update(value)
+      this.#record.addMade(value)
       if (value !== mark) this.#afterBytes()
       reader.resolve({ done: false, value })
     }
