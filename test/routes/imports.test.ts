@@ -116,8 +116,8 @@ const badLines: [name: string, line: string | Buffer, message: string][] = [
     good.replace('Tea', 'T\0a'),
     'line 3, column commodity: "T\\u0000a" holds a NUL character'
   ],
-  ['an open quote', good.replace('Tea', '"Tea'), 'line 3: '],
-  ['a quote that is never closed', `1,"${'x'.repeat(100_000)}`, 'line 3: Max Record Size'],
+  ['an open quote', good.replace('Tea', '"Tea'), 'line 3: a cell of this record goes on'],
+  ['a quote that is never closed', `1,"${'x'.repeat(100_000)}`, 'line 3: this record has more than'],
   [
     'bytes that are not UTF-8',
     Buffer.from(good.replace('Tea', 'Caf\xe9'), 'latin1'),
