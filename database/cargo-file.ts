@@ -1,16 +1,11 @@
-import { isUtf8 } from 'node:buffer'
-import { pipeline, type Readable, Transform } from 'node:stream'
+import { pipeline, type Readable } from 'node:stream'
 import { CsvError, type CsvErrorCode, parse } from 'csv-parse'
+import { CargoFileError } from './cargo-file-error.ts'
 import { cargoColumns } from './cargoes.ts'
+import { checkUtf8, countBreaks } from './check-utf8.ts'
 
 /** One line of a file in the order of `cargoColumns`, checked, as text that PostgreSQL takes. */
 export type CargoCells = (string | null)[]
-
-/** What is wrong with a file, and on which line. */
-export class CargoFileError extends Error {
-  statusCode = 400
-  code = 'CARGO_FILE_INVALID'
-}
 
 /** A record of the file as it came, and the line on which it begins. */
 interface Line {
@@ -44,7 +39,7 @@ async function* readLines(file: Readable): AsyncGenerator<Line> {
   const place = new Place()
   const parser = parse({
     bom: true,
-    // In step with the parser: records that wait to be read are lost to an error behind them. By its type, a record stays one.
+    // In step with the parser: records that wait to be read are lost to an error behind them. Its type has a record stay one.
     on_record: (cells, info) => ({ cells, line: place.next(cells, info) }) as unknown as string[],
     record_delimiter: ['\n', '\r\n'],
     relax_column_count: true,
@@ -151,67 +146,4 @@ function isTime(text: string): boolean {
     /^.{10}[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)$/.test(text) &&
     isDate(text.slice(0, 10))
   )
-}
-
-/** Passes bytes on as they are. The CSV parser would replace those that are not UTF-8 in silence. */
-function checkUtf8(): Transform {
-  let rest: Buffer = Buffer.alloc(0)
-  let line = 1
-  const check = (bytes: Buffer): void => {
-    if (!isUtf8(bytes)) {
-      const before = bytes.toString('latin1', 0, firstInvalid(bytes))
-      throw new CargoFileError(`line ${line + countBreaks(before)}: the bytes are not UTF-8`)
-    }
-    line += countBreaks(bytes)
-  }
-  return new Transform({
-    transform(chunk: Buffer, _encoding, callback) {
-      try {
-        const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk
-        const end = bytes.length - unfinishedLength(bytes)
-        check(bytes.subarray(0, end))
-        rest = bytes.subarray(end)
-        callback(null, chunk)
-      } catch (error) {
-        callback(error as Error)
-      }
-    },
-    flush(callback) {
-      try {
-        check(rest)
-        callback()
-      } catch (error) {
-        callback(error as Error)
-      }
-    }
-  })
-}
-
-function countBreaks(text: Buffer | string): number {
-  let count = 0
-  for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) count++
-  return count
-}
-
-/** How many bytes at the end begin a character whose rest is still to come. */
-function unfinishedLength(bytes: Buffer): number {
-  for (let length = 1; length <= Math.min(3, bytes.length); length++) {
-    const byte = bytes[bytes.length - length] as number
-    if (byte < 0x80) return 0
-    if (byte >= 0xc0) return length < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2) ? length : 0
-  }
-  return 0
-}
-
-/** Where the first character begins that is not UTF-8, by halving. */
-function firstInvalid(bytes: Buffer): number {
-  let valid = 0
-  let invalid = bytes.length
-  while (invalid - valid > 1) {
-    const middle = (valid + invalid) >> 1
-    const part = bytes.subarray(0, middle)
-    if (isUtf8(part.subarray(0, middle - unfinishedLength(part)))) valid = middle
-    else invalid = middle
-  }
-  return valid
 }

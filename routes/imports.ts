@@ -1,6 +1,7 @@
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { type CargoCells, CargoFileError, openCargoFile } from '../database/cargo-file.ts'
+import { type CargoCells, openCargoFile } from '../database/cargo-file.ts'
+import { CargoFileError } from '../database/cargo-file-error.ts'
 import { cargoColumns } from '../database/cargoes.ts'
 import { borrow } from '../database/postgres.ts'
 
