@@ -139,7 +139,7 @@ body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto
 h1 { font-size: 1.6rem; margin-bottom: 0 }
 h2 { font: 600 1rem/1.5 ui-monospace, monospace; margin: 1.8rem 0 0 }
 p { margin: 0.2rem 0 0.5rem }
-pre { margin: 0; padding: 0.6rem 0.8rem; overflow-x: auto; border-radius: 0.4rem; background: #8882 }
+pre { margin: 0; padding: 0.6rem 0.8rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: 0.4rem; background: #8882 }
 `
 
 function curl({ options, path, pathEnd }: Example, origin: string): string {
