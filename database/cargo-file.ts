@@ -1,88 +1,108 @@
-import { isUtf8 } from 'node:buffer'
-import { pipeline, type Readable, Transform } from 'node:stream'
-import { CsvError, parse } from 'csv-parse'
+import { pipeline, type Readable } from 'node:stream'
+import { CsvError, type CsvErrorCode, parse } from 'csv-parse'
+import { CargoFileError } from './cargo-file-error.ts'
 import { cargoColumns } from './cargoes.ts'
+import { checkUtf8, countBreaks } from './check-utf8.ts'
 
 /** One line of a file in the order of `cargoColumns`, checked, as text that PostgreSQL takes. */
 export type CargoCells = (string | null)[]
 
-/** What is wrong with a file, and on which line. */
-export class CargoFileError extends Error {
-  statusCode = 400
-  code = 'CARGO_FILE_INVALID'
+/** A record of the file as it came, and the line on which it begins. */
+interface Line {
+  cells: string[]
+  line: number
 }
 
-type Parsed = { record: string[]; info: { lines: number } }
-
 const header = cargoColumns.join(',')
+const maxRecordSize = 65_536
 
 /**
  * Reads the header, and returns the lines below it, read as the file arrives.
  * @throws CargoFileError, here for the header and from the iterator for a line
  */
 export async function openCargoFile(file: Readable): Promise<AsyncGenerator<CargoCells>> {
+  const lines = readLines(file)
+  const { done, value } = await lines.next()
+  if (done) throw new CargoFileError(`line 1: the file is empty, it must begin with ${header}`)
+  const { cells, line } = value
+  if (cells.length !== cargoColumns.length || cells.join(',') !== header) {
+    throw new CargoFileError(`line ${line}: the header must be ${header}, got ${excerpt(cells.join(','))}`)
+  }
+  return readCargoes(lines)
+}
+
+async function* readCargoes(lines: AsyncGenerator<Line>): AsyncGenerator<CargoCells> {
+  for await (const line of lines) yield checkLine(line)
+}
+
+async function* readLines(file: Readable): AsyncGenerator<Line> {
+  const place = new Place()
   const parser = parse({
     bom: true,
-    info: true,
+    // In step with the parser: records that wait to be read are lost to an error behind them. Its type has a record stay one.
+    on_record: (cells, info) => ({ cells, line: place.next(cells, info) }) as unknown as string[],
+    record_delimiter: ['\n', '\r\n'],
     relax_column_count: true,
     skip_empty_lines: true,
     // A quote that is never closed would otherwise take the rest of the file into memory.
-    max_record_size: 65_536
+    max_record_size: maxRecordSize
   })
-  // The iterator tells of the error.
-  const parsed = pipeline(file, checkUtf8(), parser, () => {}) as unknown as AsyncIterable<Parsed>
-  const records = parsed[Symbol.asyncIterator]()
-  const first = await nextRecord(records)
-  if (first === undefined) throw new CargoFileError(`line 1: the file is empty, it must begin with ${header}`)
-  const names = first.record.join(',')
-  if (names !== header) {
-    throw new CargoFileError(`line 1: the header must be ${header}, got ${excerpt(names)}`)
-  }
-  return readLines(records)
-}
-
-async function* readLines(records: AsyncIterator<Parsed>): AsyncGenerator<CargoCells> {
   try {
-    for (;;) {
-      const next = await nextRecord(records)
-      if (next === undefined) return
-      yield checkLine(next)
-    }
-  } finally {
-    await records.return?.()
-  }
-}
-
-async function nextRecord(records: AsyncIterator<Parsed>): Promise<Parsed | undefined> {
-  try {
-    const { done, value } = await records.next()
-    return done ? undefined : value
+    // The iterator tells of the error.
+    yield* pipeline(file, checkUtf8(), parser, () => {}) as unknown as AsyncIterable<Line>
   } catch (error) {
     if (!(error instanceof CsvError)) throw error
-    throw new CargoFileError(`line ${error.lines}: ${error.message}`, { cause: error })
+    const line = place.after(error as unknown as Info)
+    throw new CargoFileError(`line ${line}: ${reasons[error.code] ?? error.message}`, { cause: error })
   }
 }
 
-function checkLine({ record, info }: Parsed): CargoCells {
-  if (record.length !== cargoColumns.length) {
-    throw new CargoFileError(
-      `${place(record, info)}: ${cargoColumns.length} cells expected, got ${record.length}`
-    )
+/** Of what csv-parse gives with each record, and in its errors. */
+interface Info {
+  empty_lines: number
+}
+
+/** Where the parser is. Lines end with LF, also inside a cell, as in an editor; csv-parse would count each CR too. */
+class Place {
+  #line = 1
+  #emptyLines = 0
+
+  /** The line on which a record begins, which is then passed. */
+  next(cells: string[], info: Info): number {
+    const line = this.after(info)
+    this.#line++
+    for (const cell of cells) this.#line += countBreaks(cell)
+    return line
   }
-  return record.map((cell, index) => {
+
+  /** The line on which the next record begins. */
+  after({ empty_lines }: Info): number {
+    this.#line += empty_lines - this.#emptyLines
+    this.#emptyLines = empty_lines
+    return this.#line
+  }
+}
+
+/** csv-parse's own messages name the line where it has noticed, which may be far below. */
+const reasons: Partial<Record<CsvErrorCode, string>> = {
+  CSV_QUOTE_NOT_CLOSED: 'a quote that this record opens is not closed',
+  CSV_INVALID_CLOSING_QUOTE: 'a cell of this record goes on after a closing quote, or a quote is missing',
+  INVALID_OPENING_QUOTE: 'a quote stands inside a cell that does not begin with one',
+  CSV_MAX_RECORD_SIZE: `this record has more than ${maxRecordSize} bytes, or a quote that it opens is not closed`
+}
+
+function checkLine({ cells, line }: Line): CargoCells {
+  if (cells.length !== cargoColumns.length) {
+    throw new CargoFileError(`line ${line}: ${cargoColumns.length} cells expected, got ${cells.length}`)
+  }
+  return cells.map((cell, index) => {
     const name = cargoColumns[index] as (typeof cargoColumns)[number]
     const reason = checks[name](cell)
     if (reason !== undefined) {
-      throw new CargoFileError(`${place(record, info)}, column ${name}: ${excerpt(cell)} ${reason}`)
+      throw new CargoFileError(`line ${line}, column ${name}: ${excerpt(cell)} ${reason}`)
     }
     return name === 'delivered_on' && cell === '' ? null : cell
   })
-}
-
-/** A record ends on the line that the parser counts, and begins above it when its cells hold line breaks. */
-function place(record: string[], { lines }: { lines: number }): string {
-  const breaks = record.join('').match(/\r\n|\n|\r/g)?.length ?? 0
-  return `line ${lines - breaks}`
 }
 
 function excerpt(text: string): string {
@@ -126,67 +146,4 @@ function isTime(text: string): boolean {
     /^.{10}[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)$/.test(text) &&
     isDate(text.slice(0, 10))
   )
-}
-
-/** Passes bytes on as they are. The CSV parser would replace those that are not UTF-8 in silence. */
-function checkUtf8(): Transform {
-  let rest: Buffer = Buffer.alloc(0)
-  let line = 1
-  const check = (bytes: Buffer): void => {
-    if (!isUtf8(bytes)) {
-      const before = bytes.toString('latin1', 0, firstInvalid(bytes))
-      throw new CargoFileError(`line ${line + countBreaks(before)}: the bytes are not UTF-8`)
-    }
-    line += countBreaks(bytes)
-  }
-  return new Transform({
-    transform(chunk: Buffer, _encoding, callback) {
-      try {
-        const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk
-        const end = bytes.length - unfinishedLength(bytes)
-        check(bytes.subarray(0, end))
-        rest = bytes.subarray(end)
-        callback(null, chunk)
-      } catch (error) {
-        callback(error as Error)
-      }
-    },
-    flush(callback) {
-      try {
-        check(rest)
-        callback()
-      } catch (error) {
-        callback(error as Error)
-      }
-    }
-  })
-}
-
-function countBreaks(text: Buffer | string): number {
-  let count = 0
-  for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) count++
-  return count
-}
-
-/** How many bytes at the end begin a character whose rest is still to come. */
-function unfinishedLength(bytes: Buffer): number {
-  for (let length = 1; length <= Math.min(3, bytes.length); length++) {
-    const byte = bytes[bytes.length - length] as number
-    if (byte < 0x80) return 0
-    if (byte >= 0xc0) return length < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2) ? length : 0
-  }
-  return 0
-}
-
-/** Where the first character begins that is not UTF-8, by halving. */
-function firstInvalid(bytes: Buffer): number {
-  let valid = 0
-  let invalid = bytes.length
-  while (invalid - valid > 1) {
-    const middle = (valid + invalid) >> 1
-    const part = bytes.subarray(0, middle)
-    if (isUtf8(part.subarray(0, middle - unfinishedLength(part)))) valid = middle
-    else invalid = middle
-  }
-  return valid
 }

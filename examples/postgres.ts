@@ -14,8 +14,7 @@ app.pg.pool.on('error', (error) => app.log.warn(error))
 const text = 'SELECT number, origin FROM cargoes WHERE weight > $1 ORDER BY id'
 app.get<{ Querystring: { weight: string } }>('/cargoes.csv', ({ query }, reply) =>
   reply.csv(({ signal }) => cursorRows(app.pg.pool, text, [query.weight], { signal }), {
-    filename: 'cargoes.csv',
-    columns: ['number', 'origin']
+    filename: 'cargoes.csv'
   })
 )
 

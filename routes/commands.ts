@@ -71,10 +71,15 @@ async function run(
   { file, args }: Command,
   signal: AbortSignal
 ): Promise<AsyncGenerator<string | Uint8Array>> {
-  // A process group of its own, so that what the command has started is killed along with it.
+  // A process group of its own, so that what the command has started is killed along with it, unless it has left the group.
   const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   const output = merge(child)
-  const kill = () => killGroup(child.pid)
+  const kill = () => {
+    killGroup(child.pid)
+    // Others may still hold these pipes: their next line ends them, and they take none of our descriptors.
+    child.stdout.destroy()
+    child.stderr.destroy()
+  }
   signal.addEventListener('abort', kill)
   child.once('close', () => signal.removeEventListener('abort', kill))
   await once(child, 'spawn')
@@ -96,11 +101,13 @@ type Child = ChildProcessByStdio<null, Readable, Readable>
 
 const lineFeed = 10
 
-/** stdout and stderr as one stream, in the order in which they arrive. */
+/** stdout and stderr as one stream of UTF-8, in the order in which they arrive. */
 function merge(child: Child): Readable {
   const merged = new PassThrough()
-  child.stdout.pipe(merged, { end: false })
-  child.stderr.pipe(merged, { end: false })
+  for (const stream of [child.stdout, child.stderr]) {
+    // A character may come in parts, with something of the other stream between them.
+    stream.setEncoding('utf8').pipe(merged, { end: false })
+  }
   child.once('close', () => merged.end())
   return merged
 }

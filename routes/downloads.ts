@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import createError from '@fastify/error'
 import { create as contentDisposition } from 'content-disposition'
@@ -13,74 +14,71 @@ const batchSize = 1000
 
 const CLIENT_GONE = createError('CLIENT_GONE', 'the client left before the file was built', 499)
 
+interface Download {
+  Querystring: DownloadQuery
+}
+
 interface DownloadQuery {
   rows: number
   delay: number
 }
 
 export default async function downloads(app: FastifyInstance): Promise<void> {
-  app.get<{ Querystring: DownloadQuery }>(
-    '/download_csv',
-    { schema: { querystring: querySchema(1_000_000) } },
-    async (request, reply) => {
-      const { rows, delay } = request.query
-      const signal = clientGone(reply)
-      const file = await buildFile(rows, delay, signal).catch((error) => {
-        throw signal.aborted ? new CLIENT_GONE() : error
-      })
-      return reply
-        .type('text/csv; charset=utf-8; header=present')
-        .header('content-disposition', contentDisposition(filename))
-        .send(file)
-    }
-  )
+  app.get<Download>('/download_csv', takesRows(1_000_000), async ({ method, query }, reply) => {
+    // Not built for its head alone: a stream is what Fastify then gives no length.
+    const file = method === 'HEAD' ? Readable.from([]) : await buildFile(query, clientGone(reply))
+    return reply
+      .type('text/csv; charset=utf-8; header=present')
+      .header('content-disposition', contentDisposition(filename))
+      .send(file)
+  })
 
-  app.get<{ Querystring: DownloadQuery }>(
-    '/download_csv_streaming',
-    { schema: { querystring: querySchema(100_000_000) } },
-    (request, reply) => {
-      const { rows, delay } = request.query
-      return reply.csv(({ signal }) => sampleRows(rows, delay, signal), { filename, columns })
-    }
+  app.get<Download>('/download_csv_streaming', takesRows(100_000_000), ({ query }, reply) =>
+    // Every row through csv-stringify: the quicker encoder, which is the default, would take over after the first.
+    reply.csv(({ signal }) => sampleRows(query, signal), { filename, columns, encoder: 'csv-stringify' })
   )
 }
 
+async function* sampleRows({ rows, delay }: DownloadQuery, signal: AbortSignal): AsyncGenerator<Row> {
+  for (let number = 0; number < rows; number++) {
+    if (delay > 0) await sleep(delay, undefined, { signal })
+    yield ['Hello', 'world', number]
+  }
+}
+
 /** The whole file in memory: what reply.csv() spares a server. */
-async function buildFile(rows: number, delay: number, signal: AbortSignal): Promise<string> {
+async function buildFile(query: DownloadQuery, signal: AbortSignal): Promise<string> {
   const parts: string[] = []
   let batch: Row[] = []
   const stringifyBatch = () => {
     parts.push(stringify(batch, { header: parts.length === 0, columns }))
     batch = []
   }
-  for await (const row of sampleRows(rows, delay, signal)) {
-    if (batch.push(row) < batchSize) continue
-    stringifyBatch()
-    await turn()
-    signal.throwIfAborted()
+  try {
+    for await (const row of sampleRows(query, signal)) {
+      if (batch.push(row) < batchSize) continue
+      stringifyBatch()
+      await turn()
+      signal.throwIfAborted()
+    }
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error
   }
   stringifyBatch()
   return parts.join('')
-}
-
-async function* sampleRows(count: number, delay: number, signal: AbortSignal): AsyncGenerator<Row> {
-  for (let number = 0; number < count; number++) {
-    if (delay > 0) await sleep(delay, undefined, { signal })
-    yield ['Hello', 'world', number]
-  }
 }
 
 /** Fires when the connection closes before the reply has been sent. */
 function clientGone(reply: FastifyReply): AbortSignal {
   const controller = new AbortController()
   reply.raw.once('close', () => {
-    if (!reply.raw.writableEnded) controller.abort()
+    if (!reply.raw.writableEnded) controller.abort(new CLIENT_GONE())
   })
   return controller.signal
 }
 
-function querySchema(maximum: number) {
-  return {
+function takesRows(maximum: number) {
+  const querystring = {
     type: 'object',
     additionalProperties: false,
     properties: {
@@ -88,4 +86,5 @@ function querySchema(maximum: number) {
       delay: { type: 'integer', minimum: 0, maximum: 60_000, default: 0 }
     }
   }
+  return { schema: { querystring } }
 }

@@ -1,6 +1,8 @@
+import createError from '@fastify/error'
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { type CargoCells, CargoFileError, openCargoFile } from '../database/cargo-file.ts'
+import { type CargoCells, openCargoFile } from '../database/cargo-file.ts'
+import { CargoFileError } from '../database/cargo-file-error.ts'
 import { cargoColumns } from '../database/cargoes.ts'
 import { borrow } from '../database/postgres.ts'
 
@@ -13,10 +15,16 @@ const stalledAfter = 60_000
 /** How long the rest of a refused upload is read and thrown away, so that the client gets to read why. */
 const drainFor = 10_000
 
+const NOT_A_FORM = createError(
+  'NOT_A_FORM',
+  'send the file as multipart/form-data: curl -N -F file=@cargoes.csv',
+  415
+)
+
 export default async function imports(app: FastifyInstance): Promise<void> {
   await app.register(multipart, { limits: { fileSize: maxFileSize }, throwFileSizeLimit: false })
 
-  app.post('/imports', async (request, reply) => {
+  app.post('/imports', { onRequest: refuseOthers }, async (request, reply) => {
     const upload = await openUpload(request)
     try {
       const cargoes = await openCargoFile(upload.file.file)
@@ -36,11 +44,14 @@ interface Upload {
   file: MultipartFile
 }
 
+/** Ahead of Fastify, which would answer other content types without a hint, or read them whole. */
+async function refuseOthers(request: FastifyRequest): Promise<void> {
+  if (/^multipart\/form-data *;.*boundary=/i.test(request.headers['content-type'] ?? '')) return
+  drain(request)
+  throw new NOT_A_FORM()
+}
+
 async function openUpload(request: FastifyRequest): Promise<Upload> {
-  if (!request.isMultipart()) {
-    drain(request)
-    throw new CargoFileError('send the file as multipart/form-data: curl -N -F file=@cargoes.csv')
-  }
   const parts = request.parts() as AsyncGenerator<Multipart>
   for (;;) {
     const { done, value } = await parts.next()

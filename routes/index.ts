@@ -2,41 +2,50 @@ import accepts from '@fastify/accepts'
 import escapeHtml from 'escape-html'
 import type { FastifyInstance, HTTPMethods } from 'fastify'
 
+const title = 'fastify-csv-export: the sample server'
+const introduction = [
+  'CSV files that are streamed row by row from async generators, in constant memory. A download is whole, or its client sees that it broke.',
+  'Paste the lines into a shell from the top: the first one shows rows as they arrive, the second how their export ended. What a line writes into a file is in the folder where you are.',
+  'docs/sample-server.md describes every route and its parameters.'
+]
+
 interface Example {
   route: string
   about: string
   /** Options of curl that come before the URL. */
   options?: string
   path: string
-  /** A download whose `Export-Id` comes after the path. */
-  exportOf?: string
+  /** What a shell adds to the path. */
+  pathEnd?: string
 }
 
-/** A test compares them with the routes that are registered. */
+/** In an order in which each finds what it needs. A test compares them with the routes that are registered. */
 const examples: Example[] = [
-  { route: 'GET /', about: 'This page.', path: '/' },
-  {
-    route: 'GET /download_csv',
-    about: 'A CSV file that is built whole in memory before its first byte is sent, with a Content-Length.',
-    options: '-v --raw',
-    path: '/download_csv?rows=5'
-  },
   {
     route: 'GET /download_csv_streaming',
-    about: 'The same file, each row sent as it comes, in constant memory.',
-    options: '-v --raw -N',
-    path: '/download_csv_streaming?rows=5&delay=200'
+    about: 'A CSV file of which each row is sent when it comes, in chunks. Its head is kept in head.txt.',
+    options: '-i --raw -N -D head.txt',
+    path: '/download_csv_streaming?rows=5&delay=300'
+  },
+  {
+    route: 'GET /exports/:id',
+    about: 'How that export ended. Its id is the Export-Id header of its reply.',
+    options: String.raw`-w '\n'`,
+    path: '/exports/',
+    pathEnd: "$(grep -i '^export-id' head.txt | cut -c 12-47)"
+  },
+  {
+    route: 'GET /download_csv',
+    about: 'The same file, built whole in memory before its first byte is sent, with a Content-Length.',
+    options: '-i --raw',
+    path: '/download_csv?rows=5'
   },
   {
     route: 'GET /reports/cargoes.csv',
     about:
       'A report from PostgreSQL through a cursor. Filters: commodity, origin, destination, minWeight, maxWeight, shippedAfter, shippedBefore, import, limit.',
-    path: '/reports/cargoes.csv?commodity=Tea&limit=10'
-  },
-  {
-    route: 'GET /reports/all-cargoes.csv',
-    about: 'The whole report as COPY encodes it in PostgreSQL: the fastest way for plain SQL.',
-    path: '/reports/all-cargoes.csv'
+    options: '-o cargoes.csv',
+    path: '/reports/cargoes.csv?commodity=Tea'
   },
   {
     route: 'POST /imports',
@@ -45,24 +54,30 @@ const examples: Example[] = [
     path: '/imports'
   },
   {
+    route: 'GET /reports/all-cargoes.csv',
+    about: 'The whole report, about 100 MB, as COPY encodes it in PostgreSQL: the fastest way for plain SQL.',
+    options: '-o all-cargoes.csv',
+    path: '/reports/all-cargoes.csv'
+  },
+  {
     route: 'GET /streamed',
     about: 'A line every so many seconds; lines=0 never ends.',
     options: '-N',
     path: '/streamed?sleep=0.5&lines=5'
   },
-  { route: 'GET /commands', about: 'The commands that the server can run.', path: '/commands' },
+  {
+    route: 'GET /commands',
+    about: 'The commands that the server can run.',
+    options: String.raw`-w '\n'`,
+    path: '/commands'
+  },
   {
     route: 'GET /commands/:name/output',
     about: 'What a command prints, when it prints it, and its exit status.',
     options: '-N',
     path: '/commands/countdown/output'
   },
-  {
-    route: 'GET /exports/:id',
-    about: 'How an export ended: the id is the Export-Id header of its reply.',
-    path: '/exports/',
-    exportOf: '/download_csv_streaming?rows=5'
-  }
+  { route: 'GET /', about: 'This page: text for curl, HTML for a browser.', path: '/' }
 ]
 
 export default async function index(app: FastifyInstance): Promise<void> {
@@ -91,16 +106,16 @@ export default async function index(app: FastifyInstance): Promise<void> {
 
 function toText(examples: Example[], origin: string): string {
   const entries = examples.map(
-    (example) => `${example.route}\n  ${example.about}\n  ${curl(example, origin)}\n`
+    (example) => `${example.route}\n  ${example.about}\n  ${curl(example, origin)}`
   )
-  return ['CSV exports that are streamed, each with a line to try it.\n', ...entries].join('\n')
+  return `${[title, ...introduction, ...entries].join('\n\n')}\n`
 }
 
 function toHtml(examples: Example[], origin: string): string {
   const entries = examples.map((example) => {
-    const { route, about, path, exportOf } = example
+    const { route, about, path, pathEnd } = example
     const heading =
-      route.startsWith('GET ') && exportOf === undefined
+      route.startsWith('GET ') && pathEnd === undefined
         ? `<a href="${escapeHtml(path)}">${escapeHtml(route)}</a>`
         : escapeHtml(route)
     return `<h2>${heading}</h2>\n<p>${escapeHtml(about)}</p>\n<pre>${escapeHtml(curl(example, origin))}</pre>`
@@ -109,10 +124,10 @@ function toHtml(examples: Example[], origin: string): string {
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fastify-csv-export: sample server</title>
+<title>${title}</title>
 <style>${style}</style>
-<h1>fastify-csv-export</h1>
-<p>CSV exports that are streamed, each with a line to try it.</p>
+<h1>${title}</h1>
+${introduction.map((text) => `<p>${text}</p>`).join('\n')}
 ${entries.join('\n')}
 </html>
 `
@@ -124,13 +139,12 @@ body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto
 h1 { font-size: 1.6rem; margin-bottom: 0 }
 h2 { font: 600 1rem/1.5 ui-monospace, monospace; margin: 1.8rem 0 0 }
 p { margin: 0.2rem 0 0.5rem }
-pre { margin: 0; padding: 0.6rem 0.8rem; overflow-x: auto; border-radius: 0.4rem; background: #8882 }
+pre { margin: 0; padding: 0.6rem 0.8rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: 0.4rem; background: #8882 }
 `
 
-function curl({ options, path, exportOf }: Example, origin: string): string {
-  const id =
-    exportOf && `"$(curl -s -o /dev/null -w '%header{export-id}' ${quoteForShell(origin + exportOf)})"`
-  return ['curl', options, quoteForShell(origin + path) + (id ?? '')].filter(Boolean).join(' ')
+function curl({ options, path, pathEnd }: Example, origin: string): string {
+  const url = quoteForShell(origin + path) + (pathEnd === undefined ? '' : `"${pathEnd}"`)
+  return ['curl', options, url].filter(Boolean).join(' ')
 }
 
 /** The Host header is the client's own words: quoted for its shell, as for HTML above. */

@@ -62,8 +62,7 @@ export default async function reports(app: FastifyInstance): Promise<void> {
     (request, reply) => {
       const { text, values } = cargoReport(request.query)
       return reply.csv(({ signal }) => cursorRows(app.pg.pool, text, values, { signal }), {
-        filename: 'cargoes.csv',
-        columns: cargoColumns
+        filename: 'cargoes.csv'
       })
     }
   )

@@ -88,7 +88,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   })
 
   app.addHook('onError', async (_request, reply, error) => {
-    if (bodies.has(reply)) prepareErrorReply(reply, error)
+    if ((reply as WithBody)[body] !== undefined) prepareErrorReply(reply, error)
   })
 
   app.decorateReply('csv', function (
@@ -96,13 +96,14 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     rows: SourceInput<unknown>,
     options: CsvOptions = {}
   ) {
-    return stream(this, 'csv', rows, (id) => {
+    return stream(this, 'csv', rows, (id, source) => {
       checkCsvOptions(options)
       const settings = settle(csvDefaults, registered, options)
       checkSettings(settings)
       const { encoded, filename, header } = settings
       setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`, filename)
-      return { encoder: encoded ? new EncodedRows(header) : new CsvEncoder(settings), settings }
+      const encoder = encoded ? new EncodedRows(header) : new CsvEncoder(settings, () => source.columns)
+      return { encoder, settings }
     })
   } as FastifyReply['csv'])
 
@@ -127,7 +128,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     reply: R,
     helper: 'csv' | 'streamText',
     input: SourceInput<T>,
-    prepare: (id: string) => {
+    prepare: (
+      id: string,
+      source: Source<T>
+    ) => {
       encoder: Encoder<T>
       settings: ReplySettings
     }
@@ -136,7 +140,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       logSafely(reply.log, 'warn', { err: error }, 'the clean-up of a source failed')
     )
     try {
-      const previous = bodies.get(reply)
+      const previous = (reply as WithBody)[body]
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
       if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
@@ -148,14 +152,20 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       running.admit(reply, key)
       const id = server.genExportId(request)
       checkReturned('genExportId', id)
-      const { encoder, settings } = prepare(id)
+      const { encoder, settings } = prepare(id, source)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []
       const coding = ReplyCoding.choose(reply, codings)
-      const body = new StreamedBody(reply, source, encoder, { ...settings, id, report, key, coding }, running)
-      bodies.set(reply, body)
-      return reply.send(body) as R
+      const streamed = new StreamedBody(
+        reply,
+        source,
+        encoder,
+        { ...settings, id, report, key, coding },
+        running
+      )
+      ;(reply as WithBody)[body] = streamed
+      return reply.send(streamed) as R
     } catch (error) {
       source.release()
       throw toError(error)
@@ -163,12 +173,17 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   }
 }
 
-const bodies = new WeakMap<FastifyReply, { destroyed: boolean }>()
+/**
+ * A reply's body. No WeakMap: V8's young collector holds the values of one, so that each body, its rows included, would
+ * be promoted to the old space.
+ */
+const body = Symbol('fastify-csv-export.body')
+
+type WithBody = FastifyReply & { [body]?: { destroyed: boolean } }
 
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
-export type { ExportProgress } from './receipts/delivery.ts'
 export type {
   ExportStatus,
   MemoryReceiptsOptions,
@@ -176,6 +191,7 @@ export type {
   Receipt,
   ReceiptStore
 } from './receipts/receipts.ts'
+export type { ExportProgress } from './receipts/record.ts'
 export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {
   BatchOptions,

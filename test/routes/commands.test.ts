@@ -4,6 +4,7 @@ import { request } from 'undici'
 import commandRoutes, { type Command } from '../../routes/commands.ts'
 import { listen, printed, startCurl, until } from '../clients.ts'
 import { build, curl, serve } from '../helper.ts'
+import { skipWithout } from '../programs.ts'
 
 const shell = (script: string): Command => ({ description: '', file: 'sh', args: ['-c', script] })
 
@@ -60,6 +61,21 @@ t.test('what a command prints arrives while it runs, from stdout and from stderr
   complaining.kill()
 })
 
+t.test('stdout and stderr do not tear the characters of each other', async (t) => {
+  const { url } = await serveCommands(t, {
+    torn: shell(
+      `printf 'a\\303'; sleep 0.1; printf 'b\\342\\202' >&2; sleep 0.1; printf '\\244c'; printf '\\254d' >&2`
+    ),
+    latin1: shell(`printf 'caf\\351\\n'`),
+    cut: shell(`printf 'caf\\303'`)
+  })
+  const { body } = await curl(`${url}/commands/torn/output`)
+  t.match(body, /äc/)
+  t.match(body, /€d/)
+  t.equal((await curl(`${url}/commands/latin1/output`)).body, 'caf\ufffd\n[exit status 0]\n')
+  t.equal((await curl(`${url}/commands/cut/output`)).body, 'caf\ufffd\n[exit status 0]\n')
+})
+
 t.test('a command that prints nothing has its exit status, one that was killed its signal', async (t) => {
   const { url } = await serveCommands(t, { silent: shell('exit 0'), killed: shell('kill -TERM $$') })
   t.equal((await curl(`${url}/commands/silent/output`)).body, '[exit status 0]\n')
@@ -94,6 +110,18 @@ t.test('an aborted fetch kills the command even while it prints faster than it i
   t.ok(pids.every(isRunning), 'it runs')
   abort.abort()
   await until(() => !pids.some(isRunning))
+})
+
+const withoutSetsid = skipWithout('setsid', 'setsid', 'true')
+t.test('what left the process group loses its output with the client', { skip: withoutSetsid }, async (t) => {
+  const daemon = shell(`setsid sh -c 'while echo "pid $$"; do sleep 0.01; done' & sleep 60`)
+  const { url } = await serveCommands(t, { daemon })
+  const client = startCurl(`${url}/commands/daemon/output`)
+  const [pid] = pidsIn(await printed(client.stdout, /pid \d+\n/)) as [number]
+  t.teardown(() => isRunning(pid) && process.kill(pid))
+  client.kill('SIGKILL')
+  await until(() => !isRunning(pid))
+  t.pass('its next line was its end')
 })
 
 t.test('a server that closes leaves no command behind', async (t) => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import t from 'tap'
 import { request } from 'undici'
+import { RecordStringifier } from '../../plugins/csv-export/csv/record-stringifier.ts'
 import { listen, startCurl } from '../clients.ts'
 import { build, curl, Log } from '../helper.ts'
 
@@ -47,6 +48,27 @@ t.test('each row of a slow download is sent as it comes', async (t) => {
   const chunks = []
   for await (const chunk of body) chunks.push(String(chunk))
   t.strictSame(chunks, ['One,Two,Three\nHello,world,0\n', 'Hello,world,1\n', 'Hello,world,2\n'])
+})
+
+t.test('each row of the streamed download goes through csv-stringify', async (t) => {
+  const origin = await listen(await build(t))
+  const calls = t.capture(RecordStringifier.prototype, 'stringify', RecordStringifier.prototype.stringify)
+  await curl(`${origin}/download_csv_streaming?rows=1000`)
+  t.equal(calls().length, 1001, 'and the header')
+})
+
+t.test('a HEAD request builds no file', async (t) => {
+  const origin = await listen(await build(t))
+  // Built, the file would take an hour and a half.
+  const { statusCode, headers, body } = await request(`${origin}/download_csv?delay=60000`, {
+    method: 'HEAD'
+  })
+  await body.dump()
+  const streamed = await request(`${origin}/download_csv_streaming?delay=60000`, { method: 'HEAD' })
+  await streamed.body.dump()
+  for (const name of ['content-type', 'content-disposition']) t.equal(headers[name], streamed.headers[name])
+  t.match([statusCode, streamed.statusCode], [200, 200])
+  t.equal(headers['content-length'], undefined, 'nor is its length known')
 })
 
 t.test('a wrong parameter is a 400 that names it', async (t) => {

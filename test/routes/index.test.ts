@@ -1,12 +1,17 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import diagnostics from 'node:diagnostics_channel'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import escapeHtml from 'escape-html'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
 import { listen } from '../clients.ts'
-import { startDatabase } from '../database.ts'
+import { startDatabase, temporaryFolder } from '../database.ts'
 import { build } from '../helper.ts'
 
 const databaseUrl = await startDatabase(t, { rows: 1000 })
@@ -41,16 +46,25 @@ t.test('every route is listed, with a curl line, and no other', async (t) => {
   t.equal(body.match(/^ {2}curl /gm)?.length, listed.length)
 })
 
-t.test('each GET line works as it stands', async (t) => {
+t.test('the lines work when they are pasted into a shell, in their order', async (t) => {
   const { body } = await read(await listen(await build(t, { databaseUrl })))
-  const lines = [...body.matchAll(/^GET .*\n.*\n {2}(curl .*)$/gm)].map(([, line]) => line as string)
-  t.ok(lines.length > 5)
-  await Promise.all(
-    lines.map(async (line) => {
-      const { stdout } = await promisify(execFile)('sh', ['-c', `${line} --fail`])
-      t.match(stdout, line.includes('/reports/') ? /,Tea,/ : /./, line)
-    })
-  )
+  const lines = body.match(/^ {2}curl .*$/gm) ?? []
+  const shell = spawn('sh', ['-e'], {
+    cwd: await temporaryFolder(t),
+    stdio: ['pipe', 'pipe', 'inherit']
+  })
+  shell.stdin.end(`curl() { command curl --fail -sS "$@"; }\n${lines.join('\n')}\n`)
+  const [printed, [code]] = await Promise.all([text(shell.stdout), once(shell, 'close')])
+  t.equal(code, 0, printed)
+  const expected = [
+    /^Hello,world,4\r?$/gm,
+    /"status":"complete"/,
+    /^import 1: \d\d+ rows$/m,
+    /^line 5 /m,
+    /^lift-off$/m
+  ]
+  for (const pattern of expected) t.match(printed, pattern)
+  t.ok(printed.length < 20_000, 'and none floods the terminal')
 })
 
 t.test('curl gets text, a browser a page', async (t) => {
@@ -87,8 +101,12 @@ t.test("the host of the lines is the request's own, harmless in a shell and in a
   const { stdout } = await promisify(execFile)('sh', ['-c', `curl() { printf '%s\\n' "$@"; }; ${line}`])
   t.match(stdout, `http://${host}/`, 'one argument, as it was sent')
   const [nested] = text.match(/curl .*\/exports\/.*/) ?? []
-  const { stdout: answer } = await promisify(execFile)('sh', ['-c', `curl() { echo "$#"; }; ${nested}`])
-  t.equal(answer, '1\n', 'so is one with a command inside')
+  const cwd = await temporaryFolder(t)
+  const id = randomUUID()
+  await writeFile(join(cwd, 'head.txt'), `HTTP/1.1 200 OK\r\nExport-Id: ${id}\r\n\r\n`)
+  const last = 'curl() { shift $(($# - 1)); printf %s "$1"; }'
+  const { stdout: url } = await promisify(execFile)('sh', ['-c', `${last}; ${nested}`], { cwd })
+  t.equal(url, `http://${host}/exports/${id}`, 'so is one with a command inside')
   const { body: page } = await read(origin, { host, accept: browser })
   t.notMatch(page, '<b>')
   t.match(page, '&quot;&lt;b&gt;&amp;')

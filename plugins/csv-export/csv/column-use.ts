@@ -51,12 +51,13 @@ export class ColumnUse {
   }
 
   get columnsWithoutValue(): NameList | null {
+    if (this.unused.length === 0) return null
     const unused = this.unused.toSorted((one, other) => one - other)
     return names(unused.map((index) => this.#keys[index] as string))
   }
 
   get keysWithoutColumn(): NameList | null {
-    return names([...this.#unknown])
+    return this.#unknown.size === 0 ? null : names([...this.#unknown])
   }
 }
 
@@ -66,6 +67,6 @@ function isSame(keys: readonly string[], others: readonly string[]): boolean {
   return true
 }
 
-function names(all: string[]): NameList | null {
-  return all.length === 0 ? null : { count: all.length, names: all.slice(0, mostNames) }
+function names(all: string[]): NameList {
+  return { count: all.length, names: all.slice(0, mostNames) }
 }

@@ -1,5 +1,6 @@
 import { textOf } from '../guard.ts'
 import type { FileSettings } from '../options/options.ts'
+import type { Column } from '../options/row-types.ts'
 import type { NameList } from '../receipts/receipts.ts'
 import { inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
 import { FileColumn } from './cells.ts'
@@ -33,13 +34,13 @@ export class CsvEncoder implements Encoder<unknown> {
   count = 0
   readonly #formulas: FormulaGuard | undefined
   readonly #stringifier: RecordStringifier
-  readonly #records: RowRecords
-  readonly #columnsGiven: boolean
+  readonly #namesOfSource: () => readonly string[] | undefined
   readonly #plainRowsWanted: boolean
   readonly #excel: boolean
   readonly #endMark: string | undefined
   readonly #current: CurrentRecord
   #columns: readonly FileColumn[] | undefined
+  #records = new RowRecords(false)
   #use: ColumnUse | undefined
   #firstWidth = 1
   #plainRows: PlainRows | undefined
@@ -47,22 +48,18 @@ export class CsvEncoder implements Encoder<unknown> {
   #headerWritten = false
   #recordWritten = false
 
-  constructor(settings: FileSettings) {
+  /** @param namesOfSource asked before each part of the file until its first row, where no `columns` are given */
+  constructor(settings: FileSettings, namesOfSource: () => readonly string[] | undefined = () => undefined) {
+    this.#namesOfSource = namesOfSource
     this.#formulas = FormulaGuard.for(settings.formulas)
     this.#stringifier = new RecordStringifier(toStringifyOptions(settings))
     this.#excel = settings.excel
-    this.#columnsGiven = settings.columns !== undefined
-    this.#records = new RowRecords(this.#columnsGiven)
     this.#plainRowsWanted = settings.encoder === 'auto' && settings.cast === undefined
     this.#endMark = settings.endMark
     this.#current = { kind: 'row', name: 'row 1', width: 1, keyed: undefined, columns: undefined }
     const quoting = new Quoting(this.#stringifier.options, this.#excel)
     this.#stringifier.casts = makeCasts(settings.cast, this.#current, this.#formulas, quoting)
-    if (settings.columns !== undefined) {
-      this.#setColumns(
-        settings.columns.map((column) => (typeof column === 'string' ? { key: column } : column))
-      )
-    }
+    if (settings.columns !== undefined) this.#giveColumns(settings.columns)
   }
 
   get escapedCells(): number {
@@ -79,6 +76,7 @@ export class CsvEncoder implements Encoder<unknown> {
 
   encode(row: unknown): string {
     try {
+      if (this.count === 0) this.#askSource()
       const record = this.#records.recordOf(row)
       const text = this.#encodePlain(record) ?? this.#encodeOther(record)
       this.count++
@@ -90,6 +88,7 @@ export class CsvEncoder implements Encoder<unknown> {
 
   begin(): string {
     const { bom, header, header_as_comment } = this.#stringifier.options
+    if (this.count === 0) this.#askSource()
     let text = ''
     if (!this.#bomWritten && bom) text += '\ufeff'
     this.#bomWritten = true
@@ -148,13 +147,26 @@ export class CsvEncoder implements Encoder<unknown> {
     if (this.count > 0) throw this.#invalid('an object after rows that are arrays: give "columns"')
     const keys = Object.keys(record)
     if (keys.length === 0) throw this.#invalid('an object without properties has no columns: give "columns"')
-    this.#setColumns(keys.map((key) => ({ key })))
+    this.#setColumns(keys, true)
   }
 
-  #setColumns(columns: readonly { key: string; header?: string | undefined }[]): void {
-    this.#columns = columns.map((column) => new FileColumn(column))
+  #askSource(): void {
+    if (this.#columns !== undefined) return
+    const names = this.#namesOfSource()
+    if (names !== undefined) this.#giveColumns(names)
+  }
+
+  #giveColumns(columns: readonly Column<any>[]): void {
+    this.#setColumns(columns, false)
+    this.#records = new RowRecords(true)
+  }
+
+  #setColumns(columns: readonly Column<any>[], fromFirstRow: boolean): void {
+    this.#columns = columns.map(
+      (column) => new FileColumn(typeof column === 'string' ? { key: column } : column)
+    )
     this.#current.columns = this.#columns
-    this.#use = new ColumnUse(this.#columns, !this.#columnsGiven)
+    this.#use = new ColumnUse(this.#columns, fromFirstRow)
   }
 
   #cellsOf(record: object): unknown[] {

@@ -36,6 +36,8 @@ const values: [name: string, test: Test][] = [
   ['an object around a primitive', types.isBoxedPrimitive]
 ]
 
+const noRows = [...hiding, ...values]
+
 /** The kind of an object that JSON makes `{}` of though there is something in it; undefined if it is none. */
 export function hidingKind(value: object): string | undefined {
   const found = hiding.find(([, test]) => test(value))
@@ -49,7 +51,7 @@ export function hidingKind(value: object): string | undefined {
  */
 export function kindOfNoRow(value: object, columnsGiven: boolean): string | undefined {
   if (types.isDate(value)) return columnsGiven ? undefined : 'a Date'
-  const [name] = [...hiding, ...values].find(([, test]) => test(value)) ?? []
+  const [name] = noRows.find(([, test]) => test(value)) ?? []
   if (name === 'an Error' && columnsGiven) return undefined
   if (name !== undefined || columnsGiven) return name
   return isIterable(value) && Object.keys(value).length === 0 ? 'an iterable without properties' : undefined

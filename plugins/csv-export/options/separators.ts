@@ -14,6 +14,8 @@ export interface Separators {
 
 type Name = keyof Separators
 
+const checked = ['delimiter', 'recordDelimiter', 'quote', 'escape', 'headerAsComment'] as const
+
 const recordDelimiters = new Map([
   ['unix', '\n'],
   ['mac', '\r'],
@@ -43,6 +45,8 @@ export function commentMarkOf(header: unknown, headerAsComment: unknown): string
 
 /** Throws CSV_EXPORT_INVALID_OPTION if a file with these separators could not be read back. */
 export function checkSeparators(settings: FileSettings): void {
+  // The defaults are right, and would be checked for each export.
+  if (checked.every((name) => isDefault(name, settings))) return
   const separators = separatorsOf(settings)
   const names: Name[] =
     separators.quote === ''
@@ -86,7 +90,7 @@ function endBegins(left: string, right: string): boolean {
   return false
 }
 
-function isDefault(name: Name, settings: FileSettings): boolean {
+function isDefault(name: (typeof checked)[number], settings: FileSettings): boolean {
   return settings[name] === (name === 'escape' ? undefined : csvDefaults[name])
 }
 

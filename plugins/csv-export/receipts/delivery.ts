@@ -2,15 +2,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { logSafely } from '../guard.ts'
 import type { ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
-
-/** What `fastify-csv-export:start` and `fastify-csv-export:progress` tell. */
-export interface ExportProgress {
-  id: string
-  requestId: string
-  report: string
-  rows: number
-  bytes: number
-}
+import type { ExportProgress } from './record.ts'
 
 const startChannel = channel('fastify-csv-export:start')
 const progressChannel = channel('fastify-csv-export:progress')
@@ -62,8 +54,8 @@ export async function deliver(
     }
   }
   await Promise.all([
-    attempt('the receipt store', () => receipts?.put(receipt)),
-    attempt('onReceipt', () => onReceipt?.(receipt, request))
+    receipts && attempt('the receipt store', () => receipts.put(receipt)),
+    onReceipt && attempt('onReceipt', () => onReceipt(receipt, request))
   ])
 }
 

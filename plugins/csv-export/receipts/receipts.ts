@@ -1,6 +1,3 @@
-import type { Hash } from 'node:crypto'
-import { attempt } from '../guard.ts'
-
 /** The first names of a kind, and how many there are. */
 export interface NameList {
   /** Of keys, 1,000 at most. */
@@ -62,48 +59,6 @@ export interface Receipt {
   sha256: string | null
 }
 
-/** What has been counted of an export. */
-export interface Counted {
-  id: string
-  requestId: string | null
-  report: string
-  encoder: Pick<Receipt, 'escapedCells' | 'columnsWithoutValue' | 'keysWithoutColumn'> & { count: number }
-  bytes: number
-  sentBytes: number
-  contentCoding: string | null
-  /** Milliseconds on the clock of `performance.now()`. */
-  startedAt: number
-  firstByteAt: number | undefined
-  hash: Hash | undefined
-}
-
-/** @param reason why it ended; none if it is complete */
-export function makeReceipt(counted: Counted, reason: Error | undefined): Receipt {
-  const { id, requestId, report, encoder, bytes, sentBytes, contentCoding, startedAt, firstByteAt, hash } =
-    counted
-  const milliseconds = (at: number) => Math.round((at - startedAt) * 1000) / 1000
-  const isComplete = reason === undefined
-  return {
-    id,
-    requestId,
-    report,
-    rows: encoder.count,
-    bytes,
-    contentCoding,
-    sentBytes,
-    escapedCells: encoder.escapedCells,
-    columnsWithoutValue: isComplete ? encoder.columnsWithoutValue : null,
-    keysWithoutColumn: isComplete ? encoder.keysWithoutColumn : null,
-    status: statusOf(reason),
-    startedAt: new Date(performance.timeOrigin + startedAt).toISOString(),
-    firstByteAfter: firstByteAt === undefined ? null : milliseconds(firstByteAt),
-    duration: milliseconds(performance.now()),
-    errorCode: errorCodeOf(reason),
-    // A copy's, as a hash gives its digest only once.
-    sha256: hash === undefined ? null : hash.copy().digest('hex')
-  }
-}
-
 /** Where receipts are kept for those who ask later. `put` is called once for each export that ends. */
 export interface ReceiptStore {
   /** What it throws or rejects with is logged: the receipt itself is in the log too. */
@@ -149,37 +104,4 @@ export class MemoryReceipts implements ReceiptStore {
     const kept = this.#kept.get(id)
     return kept !== undefined && kept.expires > Date.now() ? kept.receipt : undefined
   }
-}
-
-const statuses: Record<string, ExportStatus> = {
-  CSV_EXPORT_ABANDONED: 'abandoned',
-  CSV_EXPORT_CLIENT_GONE: 'client_gone',
-  CSV_EXPORT_CLIENT_STALLED: 'client_stalled',
-  CSV_EXPORT_SOURCE_STALLED: 'source_stalled',
-  CSV_EXPORT_MAX_DURATION: 'limit_reached',
-  CSV_EXPORT_MAX_ROWS: 'limit_reached',
-  CSV_EXPORT_MAX_BYTES: 'limit_reached',
-  FST_ERR_HANDLER_TIMEOUT: 'limit_reached',
-  CSV_EXPORT_SERVER_CLOSING: 'server_closing'
-}
-
-/** The status of an export that ended for a reason, or for none. */
-export function statusOf(reason: Error | undefined): ExportStatus {
-  if (reason === undefined) return 'complete'
-  const code = read(reason, 'code')
-  // Not `statuses[code]`: a source's own error may carry any code.
-  return typeof code === 'string' && Object.hasOwn(statuses, code)
-    ? (statuses[code] as ExportStatus)
-    : 'source_failed'
-}
-
-/** What a receipt says of the error that ended an export. */
-export function errorCodeOf(reason: Error | undefined): string | null {
-  if (reason === undefined) return null
-  return attempt(() => String(read(reason, 'code') ?? read(reason, 'name') ?? 'Error')) ?? 'Error'
-}
-
-/** A getter may throw though it did not when the error was looked at before. */
-function read(error: Error, key: 'code' | 'name'): unknown {
-  return attempt(() => (error as { code?: unknown; name: unknown })[key])
 }

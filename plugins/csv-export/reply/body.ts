@@ -1,4 +1,3 @@
-import { createHash, type Hash } from 'node:crypto'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
@@ -9,15 +8,8 @@ import {
   CSV_EXPORT_MAX_DURATION
 } from '../errors.ts'
 import { toError } from '../guard.ts'
-import type { ContentCoding } from '../options/http.ts'
-import {
-  deliver,
-  type ExportProgress,
-  publishProgress,
-  publishStart,
-  type Recipients
-} from '../receipts/delivery.ts'
-import { makeReceipt, type Receipt } from '../receipts/receipts.ts'
+import { deliver, publishProgress, publishStart, type Recipients } from '../receipts/delivery.ts'
+import { ExportRecord } from '../receipts/record.ts'
 import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
 import { Deadline } from '../stream/deadline.ts'
 import { type Destination, Sender } from '../stream/sender.ts'
@@ -55,17 +47,12 @@ export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Rec
  */
 export class StreamedBody<T> extends Readable implements Breakable {
   readonly #reply: FastifyReply
-  readonly #encoder: Encoder<T>
   readonly #options: BodyOptions
   readonly #running: RunningExports
-  readonly #startedAt = performance.now()
+  readonly #record: ExportRecord
   readonly #chunks: Chunks<T>
   readonly #ending: Ending
   readonly #maxDuration: Deadline
-  readonly #hash: Hash | undefined
-  /** Of the bytes as they are sent, if a coding may make them others. */
-  readonly #sentHash: Hash | undefined
-  #contentCoding: ContentCoding | null = null
   #sender: Sender | undefined
   #destination: unknown
   /** Where the sender writes to, if a hook reads this stream. */
@@ -81,14 +68,25 @@ export class StreamedBody<T> extends Readable implements Breakable {
     super()
     running.add(this, options.key)
     this.#reply = reply
-    this.#encoder = encoder
     this.#options = options
     this.#running = running
     const trailersAdded = this.#isWanted() && addTrailers(reply, () => this.#trailers())
-    if (trailersAdded && options.coding) this.#sentHash = createHash('sha256')
-    if (options.digest || trailersAdded) this.#hash = createHash('sha256')
-    const marks = options.coding !== undefined
-    this.#chunks = new Chunks(source, encoder, { ...options, flush: true, marks, hash: this.#hash })
+    const { id, report, digest, coding } = options
+    this.#record = new ExportRecord(
+      {
+        id,
+        requestId: reply.request.id,
+        report,
+        digest: digest || trailersAdded,
+        sentDigest: trailersAdded && coding !== undefined
+      },
+      encoder
+    )
+    this.#chunks = new Chunks(source, encoder, this.#record, {
+      ...options,
+      flush: true,
+      marks: coding !== undefined
+    })
     const { maxDuration } = options
     this.#maxDuration = new Deadline(maxDuration, () => this.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
     this.on('error', () => {})
@@ -188,7 +186,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (coding === undefined) return this.#chunks
     return compress(this.#chunks, (size) => {
       const coder = coding.open(size)
-      this.#contentCoding = coder?.coding ?? null
+      this.#record.contentCoding = coder?.coding ?? null
       return coder
     })
   }
@@ -197,14 +195,16 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const { stallTimeout } = this.#options
     this.#sender = new Sender(destination, {
       stallTimeout,
-      hash: this.#sentHash,
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
       onMark: () => this.#sendHead(),
-      onWrite: () => publishProgress(this.#progress)
+      onWrite: (chunk) => {
+        this.#record.addSent(chunk)
+        publishProgress(this.#record.progress)
+      }
     })
     this.#maxDuration.start()
-    publishStart(this.#progress)
+    publishStart(this.#record.progress)
     this.#sender
       .send(chunks)
       .then(() => this.#ending.isOver || onSent())
@@ -224,7 +224,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
       const error = headHasGone(this.#reply.raw) ? reason : undefined
-      this.#running.track(deliver(this.#receipt(reason), error, this.#reply, this.#options))
+      this.#running.track(deliver(this.#record.receipt(reason), error, this.#reply, this.#options))
     }
   }
 
@@ -240,37 +240,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   #trailers() {
-    const { isWritten } = this.#ending
-    // A copy's digest, as a hash gives its own only once. A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
-    const hash = this.#destination === this.#reply.raw ? (this.#sentHash ?? this.#hash) : undefined
+    if (!this.#ending.isWritten) return { 'export-rows': undefined, 'repr-digest': undefined }
+    // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
+    const digest = this.#destination === this.#reply.raw ? this.#record.sentDigest : undefined
     return {
-      'export-rows': isWritten ? String(this.#encoder.count) : undefined,
-      'repr-digest': isWritten && hash !== undefined ? `sha-256=:${hash.copy().digest('base64')}:` : undefined
+      'export-rows': String(this.#record.rows),
+      'repr-digest': digest === undefined ? undefined : `sha-256=:${digest}:`
     }
   }
-
-  #receipt(reason: Error | undefined): Receipt {
-    return makeReceipt(
-      {
-        ...this.#progress(),
-        encoder: this.#encoder,
-        sentBytes: this.#sender?.sentBytes ?? 0,
-        contentCoding: this.#contentCoding,
-        startedAt: this.#startedAt,
-        firstByteAt: this.#sender?.firstByteAt,
-        hash: this.#hash
-      },
-      reason
-    )
-  }
-
-  readonly #progress = (): ExportProgress => ({
-    id: this.#options.id,
-    requestId: this.#reply.request.id,
-    report: this.#options.report,
-    rows: this.#encoder.count,
-    bytes: this.#chunks.bytes
-  })
 
   #isWanted(): boolean {
     const { request, raw } = this.#reply

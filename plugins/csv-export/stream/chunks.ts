@@ -1,12 +1,12 @@
-import type { Hash } from 'node:crypto'
 import type { Encoder } from '../csv/encoder.ts'
 import { isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_MAX_BYTES, CSV_EXPORT_MAX_ROWS, CSV_EXPORT_SOURCE_STALLED } from '../errors.ts'
 import { guarded } from '../guard.ts'
 import type { Heartbeat } from '../options/http.ts'
+import type { ExportRecord } from '../receipts/record.ts'
 import { Deadline } from './deadline.ts'
 import type { Source } from './source.ts'
-import { ownTurn } from './turns.ts'
+import { ownTurn, turnIfDue } from './turns.ts'
 
 export interface ChunksOptions {
   /** Text is joined up to about this many bytes; 0 gives each item's text by itself. */
@@ -24,8 +24,6 @@ export interface ChunksOptions {
   sourceTimeout: number
   maxRows: number
   maxBytes: number
-  /** Told the bytes that are given. */
-  hash?: Hash | undefined
 }
 
 /** An empty chunk: nothing more is to come right now, so what is held back should go on. */
@@ -33,6 +31,9 @@ export const mark: Buffer = Buffer.alloc(0)
 
 /** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
 const largestChunk = 65_536
+
+/** Looking at the clock costs as much as a short row. */
+const stepsBetweenTurns = 64
 
 type Result = IteratorResult<Buffer, undefined>
 
@@ -43,10 +44,9 @@ type Result = IteratorResult<Buffer, undefined>
  * A class, as an async generator answers `return()` only after its pending `next()`, and gives nothing while it awaits.
  */
 export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
-  /** Given so far. */
-  bytes = 0
   readonly #source: Source<T>
   readonly #encoder: Encoder<T>
+  readonly #record: Pick<ExportRecord, 'bytes' | 'addMade'>
   readonly #options: ChunksOptions
   readonly #abort = new AbortController()
   readonly #sourceDeadline: Deadline
@@ -64,9 +64,16 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   #pieces: Buffer[] = []
   #isMarkDue = false
 
-  constructor(source: Source<T>, encoder: Encoder<T>, options: ChunksOptions) {
+  /** @param record told each chunk that is given */
+  constructor(
+    source: Source<T>,
+    encoder: Encoder<T>,
+    record: Pick<ExportRecord, 'bytes' | 'addMade'>,
+    options: ChunksOptions
+  ) {
     this.#source = source
     this.#encoder = encoder
+    this.#record = record
     this.#options = options
     this.#textLimit = options.chunkSize
     const { sourceTimeout, heartbeat } = options
@@ -135,10 +142,12 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#state === 'closed') await this.#open()
     if (this.#isOver()) return
     this.#state = 'giving'
-    // A source that never waits would keep every other request waiting: one turn of the event loop a chunk.
-    await ownTurn()
+    // A source that never waits would keep everything else waiting. A small file may be all that is made in a turn.
+    if (this.#record.bytes > 0) await ownTurn()
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
-    while (this.#reader !== undefined && !this.#isFull() && !this.#isOver()) {
+    for (let steps = 0; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
+      if (steps % stepsBetweenTurns === 0) await turnIfDue()
+      if (this.#isOver()) return
       let step = this.#source.next()
       if (isPromiseLike(step)) {
         this.#state = 'waiting'
@@ -148,6 +157,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
+      if (step === undefined) continue
       if (step.done) this.#end()
       else this.#add(this.#encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
@@ -198,8 +208,8 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (reader === undefined) return
     this.#cutText()
     const value = this.#pieces.shift() ?? mark
-    const { maxBytes, hash } = this.#options
-    if (maxBytes !== 0 && this.bytes + value.length > maxBytes) {
+    const { maxBytes } = this.#options
+    if (maxBytes !== 0 && this.#record.bytes + value.length > maxBytes) {
       this.fail(new CSV_EXPORT_MAX_BYTES(maxBytes))
       return
     }
@@ -207,8 +217,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#failure !== undefined) reader.reject(this.#failure.error)
     else if (value === mark && this.#isOver()) reader.resolve({ done: true, value: undefined })
     else {
-      this.bytes += value.length
-      hash?.update(value)
+      this.#record.addMade(value)
       if (value !== mark) this.#afterBytes()
       reader.resolve({ done: false, value })
     }

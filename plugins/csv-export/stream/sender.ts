@@ -1,4 +1,3 @@
-import type { Hash } from 'node:crypto'
 import { guarded } from '../guard.ts'
 import { Deadline } from './deadline.ts'
 
@@ -12,14 +11,12 @@ export interface Destination {
 export interface SenderOptions {
   /** Longest time in milliseconds in which the destination takes nothing; 0 is no limit. */
   stallTimeout: number
-  /** Told the bytes that are sent. */
-  hash?: Hash | undefined
   onStalled(): void
   onError(error: unknown): void
   /** Called when nothing more is to come right now and nothing has been sent: the head should wait no longer. */
   onMark(): void
   /** Called after each write. */
-  onWrite(): void
+  onWrite(chunk: Uint8Array): void
 }
 
 /** A smaller chunk comes before a pause or the end, and need not be waited for. */
@@ -27,9 +24,6 @@ const smallChunk = 16_384
 
 /** Pulls chunks and writes them into a destination, at the pace at which it takes them. */
 export class Sender {
-  sentBytes = 0
-  /** Milliseconds on the clock of `performance.now()`. */
-  firstByteAt: number | undefined
   readonly #destination: Destination
   readonly #options: SenderOptions
   readonly #stall: Deadline
@@ -74,15 +68,12 @@ export class Sender {
   }
 
   #write(chunk: Uint8Array): void {
-    this.firstByteAt ??= performance.now()
-    this.#options.hash?.update(chunk)
     if (this.#isTaken()) this.#stall.start()
     this.#uncalled++
     this.#isFull = !this.#destination.write(chunk, this.#onCalledBack)
-    this.sentBytes += chunk.length
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
-    this.#options.onWrite()
+    this.#options.onWrite(chunk)
   }
 
   /** Some call back before a chunk is taken, some never do: both have to agree, where there are both. */

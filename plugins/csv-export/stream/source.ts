@@ -13,7 +13,12 @@ type Items<T> = Iterable<T> | AsyncIterable<T>
 /** Items to stream, or a function that opens them: it is called only when the body is wanted. */
 export type SourceInput<T> = Items<T> | ((context: SourceContext) => Items<T> | Promise<Items<T>>)
 
-type Step<T> = IteratorResult<T> | PromiseLike<IteratorResult<T>>
+/** undefined is an empty batch: there may be another one. */
+type Step<T> = IteratorResult<T> | undefined
+
+interface Batches<T> {
+  next(): IteratorResult<readonly T[]> | PromiseLike<IteratorResult<readonly T[]>>
+}
 
 /**
  * One pass over the items of a source, with one way to let go of it.
@@ -71,25 +76,33 @@ export class Source<T> {
     }
   }
 
+  /** The names that what is iterated has for its columns, as rows out of a database have: `columns`, an array of strings. */
+  get columns(): readonly string[] | undefined {
+    const { columns } = this.#input as { columns?: unknown }
+    return Array.isArray(columns) && columns.length > 0 && columns.every((name) => typeof name === 'string')
+      ? columns
+      : undefined
+  }
+
   /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
-  next(): Step<T> {
+  next(): Step<T> | PromiseLike<Step<T>> {
     if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
-    if (this.#batchIndex < this.#batch.length) {
-      return { done: false, value: this.#batch[this.#batchIndex++] as T }
-    }
-    const step = (this.#iterator as unknown as { next(): Step<readonly T[]> }).next()
+    if (this.#batchIndex < this.#batch.length) return this.#nextOfBatch()
+    const step = (this.#iterator as unknown as Batches<T>).next()
     return isPromiseLike(step) ? step.then(this.#openBatch) : this.#openBatch(step)
   }
 
-  readonly #openBatch = (
-    step: IteratorResult<readonly T[]>
-  ): IteratorResult<T> | Promise<IteratorResult<T>> => {
+  #nextOfBatch(): IteratorResult<T> {
+    return { done: false, value: this.#batch[this.#batchIndex++] as T }
+  }
+
+  readonly #openBatch = (step: IteratorResult<readonly T[]>): Step<T> => {
     if (step.done) return step
     this.#batchCount++
     if (!Array.isArray(step.value)) throw new CSV_EXPORT_INVALID_BATCH(this.#batchCount, describe(step.value))
     this.#batch = step.value
     this.#batchIndex = 0
-    return this.next() as IteratorResult<T> | Promise<IteratorResult<T>>
+    return step.value.length === 0 ? undefined : this.#nextOfBatch()
   }
 
   /** Ends the items early: `return()` on a started iterator; `return()`, `destroy()` or `cancel()` on unstarted items. */

@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { CsvEncoder, type Encoder } from '../csv/encoder.ts'
 import { EncodedRows } from '../csv/ready-text.ts'
 import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
@@ -7,7 +7,8 @@ import { checkToCsvOptions } from '../options/check.ts'
 import { type ToCsvArguments, type ToCsvOptions, toCsvDefaults } from '../options/options.ts'
 import type { AnyRow, Bytes, KindOf } from '../options/row-types.ts'
 import { checkSettings, settle } from '../options/settings.ts'
-import { makeReceipt, type Receipt } from '../receipts/receipts.ts'
+import type { Receipt } from '../receipts/receipts.ts'
+import { ExportRecord } from '../receipts/record.ts'
 import { Chunks } from './chunks.ts'
 import { Deadline } from './deadline.ts'
 import { Source, type SourceInput } from './source.ts'
@@ -40,35 +41,30 @@ export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): 
   const settings = settle(toCsvDefaults, {}, options)
   checkSettings(settings)
   const { encoded, header, digest, maxDuration, report = 'toCsv' } = settings
-  const encoder: Encoder<any> = encoded ? new EncodedRows(header) : new CsvEncoder(settings)
-  const hash = digest ? createHash('sha256') : undefined
   const source = new Source('rows', rows, (error) => process.emitWarning(toError(error)))
-  const chunks = new Chunks(source, encoder, { ...settings, hash })
+  const encoder: Encoder<any> = encoded
+    ? new EncodedRows(header)
+    : new CsvEncoder(settings, () => source.columns)
+  const record = new ExportRecord({ id: randomUUID(), requestId: null, report, digest }, encoder)
+  const chunks = new Chunks(source, encoder, record, settings)
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
-  const startedAt = performance.now()
   const { promise: receipt, resolve } = Promise.withResolvers<Receipt>()
-  let firstByteAt: number | undefined
+  let isStarted = false
 
   function end(reason?: Error): void {
     deadline.stop()
-    const { bytes } = chunks
-    const id = { id: randomUUID(), requestId: null, report }
-    resolve(
-      makeReceipt(
-        { ...id, encoder, bytes, sentBytes: bytes, contentCoding: null, startedAt, firstByteAt, hash },
-        reason
-      )
-    )
+    resolve(record.receipt(reason))
   }
 
   return {
     receipt,
     async next() {
-      if (firstByteAt === undefined) deadline.start()
+      if (!isStarted) deadline.start()
+      isStarted = true
       try {
         const step = await chunks.next()
-        firstByteAt ??= performance.now()
         if (step.done) end()
+        else record.addSent(step.value)
         return step
       } catch (error) {
         end(toError(error))

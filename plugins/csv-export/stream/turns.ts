@@ -1,4 +1,10 @@
+/** Milliseconds of work in one turn of the event loop, as far as it can be chosen. */
+const longestTurn = 0.5
+
 const waiting: (() => void)[] = []
+/** Of the turn that is being used, on the clock of `performance.now()`. */
+let startedAt: number | undefined
+let isNextDue = false
 
 /**
  * Resolves in a turn of the event loop that no other export has: with many of them, everything else that the process does
@@ -6,12 +12,33 @@ const waiting: (() => void)[] = []
  */
 export function ownTurn(): Promise<void> {
   return new Promise((resolve) => {
-    if (waiting.push(resolve) === 1) setImmediate(giveTurn)
+    waiting.push(resolve)
+    planNext()
   })
 }
 
-function giveTurn(): void {
+/** As `ownTurn()`, but undefined while the turn that is being used has time left. */
+export function turnIfDue(): Promise<void> | undefined {
+  if (startedAt === undefined) {
+    startedAt = performance.now()
+    planNext()
+    return undefined
+  }
+  return performance.now() - startedAt < longestTurn ? undefined : ownTurn()
+}
+
+function planNext(): void {
+  if (isNextDue) return
+  isNextDue = true
+  setImmediate(next)
+}
+
+function next(): void {
+  isNextDue = false
+  startedAt = undefined
   const resolve = waiting.shift()
-  if (waiting.length > 0) setImmediate(giveTurn)
-  resolve?.()
+  if (resolve === undefined) return
+  startedAt = performance.now()
+  planNext()
+  resolve()
 }
