@@ -46,8 +46,8 @@ export interface DownloadOptions {
   /** Name of the file that a browser saves. Any string is safe. @default 'export.csv' */
   filename?: string | undefined
   /**
-   * The content codings that may be negotiated, in the order of preference; true is all of them, false none.
-   * A body under 1 KiB is sent as it is, unless the client refuses that. @default true: ['zstd', 'br', 'gzip']
+   * The content codings that may be negotiated, in the order of preference; true is zstd, br and gzip, false none.
+   * A body under 1 KiB is sent as it is, unless the client refuses that. @default true
    */
   compress?: boolean | readonly ContentCoding[] | undefined
 }

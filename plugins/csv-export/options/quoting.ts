@@ -14,7 +14,7 @@ export interface QuotingOptions {
   quoted?: boolean | undefined
   /**
    * Whether empty fields are quoted; overrides `quotedString` for empty strings. Left out, only a field that would make a
-   * blank line is. @default undefined
+   * blank line is. @default none
    */
   quotedEmpty?: boolean | undefined
   /** Whether every string is quoted. @default false */

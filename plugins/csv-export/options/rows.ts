@@ -3,7 +3,7 @@ import { boolean, count, type OptionsOf, option } from './option.ts'
 /** Options of any CSV file, encoded by the plugin or by somebody else. */
 export interface FileOptions {
   /**
-   * Text is joined up to about this many bytes before it is sent, sooner when the source pauses.
+   * A tuning knob: text is joined up to about this many bytes before it is sent, sooner when the source pauses.
    * @default 65536
    */
   chunkSize?: number | undefined

@@ -2,7 +2,7 @@ import { boolean, count, milliseconds, type OptionsOf, option, string } from './
 
 /** Options of every helper. Times are in milliseconds; where it says so, 0 is no limit. */
 export interface StreamOptions {
-  /** What a receipt calls this export. @default the route's path, such as '/users/:id/orders.csv' */
+  /** What a receipt calls this export, such as '/users/:id/orders.csv'; `toCsv` in `toCsv()`. @default the route's path */
   report?: string | undefined
   /** Whether the receipt has the body's SHA-256. @default false */
   digest?: boolean | undefined

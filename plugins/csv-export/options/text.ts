@@ -26,7 +26,7 @@ export interface TextOptions<Row = any> {
    * connection. @default none
    */
   endMark?: string | undefined
-  /** The columns, in order, one or more. @default the keys of the first row, if it is an object */
+  /** The columns, in order, one or more. @default the keys of the first row */
   columns?: readonly Column<Row>[] | undefined
   /** Text before the header line that makes it a comment; true is `#`. Fields that contain it are quoted. @default false */
   headerAsComment?: boolean | string | Buffer | undefined
@@ -51,8 +51,8 @@ export interface TextOptions<Row = any> {
    */
   excel?: boolean | undefined
   /**
-   * Who writes the rows: csv-stringify, or a shorter way of ours wherever it writes the same (`auto`).
-   * @default 'auto'
+   * A switch for doubt about plain rows. `auto`: a shorter way of ours writes them wherever it writes the same as
+   * csv-stringify; `csv-stringify`: that writes every row. @default 'auto'
    */
   encoder?: 'auto' | 'csv-stringify' | undefined
   /** Functions that turn a value of a type into text. @default see docs/csv-format.md */
