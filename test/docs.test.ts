@@ -26,6 +26,12 @@ t.test('docs/options.md lists every option, docs/errors.md every error code', as
   t.same(names(await read('docs/errors.md'), '# Errors').sort(), Object.keys(errors).sort())
 })
 
+t.test('the README has a few options, as docs/options.md has them', async (t) => {
+  const few = names(await read('README.md'), '## The options most people need')
+  t.equal(few.length, 8)
+  for (const name of few) t.ok(csvOptionNames.includes(name), name)
+})
+
 t.test('every dependency has its reason', async (t) => {
   const { dependencies, devDependencies } = JSON.parse(await read('package.json'))
   const text = await read('docs/dependencies.md')
