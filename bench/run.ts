@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
+import { parseArgs } from 'node:util'
 import clients from './measures/clients.ts'
 import generator from './measures/generator.ts'
 import growth from './measures/growth.ts'
@@ -19,7 +21,10 @@ function version(command: string, ...args: string[]): string | undefined {
   }
 }
 
-const wanted = process.argv.slice(2)
+const { values: options, positionals: wanted } = parseArgs({
+  options: { write: { type: 'boolean', default: false } },
+  allowPositionals: true
+})
 const chosen = measures.filter(
   ({ name }) => wanted.length === 0 || wanted.some((start) => name.startsWith(start))
 )
@@ -31,7 +36,13 @@ if (chosen.length === 0) {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
 const cpu = cpus()
-console.log(
+const printed: string[] = []
+function print(text: string): void {
+  console.log(text)
+  printed.push(text)
+}
+
+print(
   [
     `${cpu.length} x ${cpu[0]?.model}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
     `Linux ${release()}`,
@@ -43,19 +54,25 @@ console.log(
     .filter(Boolean)
     .join(', ')
 )
-console.log('\n| what | measured | goal | | medians |\n| --- | --- | --- | --- | --- |')
+print('\n| what | measured | goal | | medians |\n| --- | --- | --- | --- | --- |')
 
 await using bench = await Bench.start()
 for (const measure of chosen) {
   try {
     for await (const result of measure.run(bench)) {
-      console.log(line(result))
+      print(line(result))
       if (!isReached(result)) process.exitCode = 1
     }
   } catch (error) {
     if (!(error instanceof MachineMoved)) throw error
-    console.log(`| ${measure.name} | | | REJECTED | ${error.message} |`)
+    print(`| ${measure.name} | | | REJECTED | ${error.message} |`)
     process.exitCode = 1
   }
 }
-for (const note of bench.notes) console.log(`\n${note}`)
+for (const note of bench.notes) print(`\n${note}`)
+if (options.write) {
+  const page = new URL('../docs/performance-table.md', import.meta.url)
+  const about =
+    '`npm run bench:table` writes this page; [performance.md](performance.md) says what is measured, and how.'
+  writeFileSync(page, `# Results of the bench\n\n${about}\n\n${printed.join('\n')}\n`)
+}

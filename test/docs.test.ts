@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import * as errors from '../plugins/csv-export/errors.ts'
+import { csvOptions } from '../plugins/csv-export/options/options.ts'
 
 const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
 
@@ -10,8 +11,14 @@ function names(text: string, heading: string): string[] {
   return [...section.matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name as string)
 }
 
-t.test('the README lists every error code', async (t) => {
-  t.same(names(await read('README.md'), '## Errors').sort(), Object.keys(errors).sort())
+t.test('docs/errors.md lists every error code', async (t) => {
+  t.same(names(await read('docs/errors.md'), '# Errors').sort(), Object.keys(errors).sort())
+})
+
+t.test('the README has a few options, as docs/options.md has them', async (t) => {
+  const few = names(await read('README.md'), '## The options most people need')
+  t.equal(few.length, 8)
+  for (const name of few) t.ok(Object.hasOwn(csvOptions, name), name)
 })
 
 t.test('every dependency has its reason', async (t) => {

@@ -1,23 +1,58 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
-import t from 'tap'
+import { glob, readFile } from 'node:fs/promises'
+import t, { type Test } from 'tap'
 import { curl } from './helper.ts'
 
 const root = new URL('..', import.meta.url)
+const read = (path: string) => readFile(new URL(path, root), 'utf8')
 
-t.test('examples/server.ts serves what the README says', async (t) => {
-  const child = spawn(process.execPath, ['examples/server.ts', '0'], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit']
-  })
+async function start(t: Test, example: string): Promise<string> {
+  const child = spawn(process.execPath, [example, '0'], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => child.kill())
   const [line] = await once(child.stdout, 'data')
-  const { body } = await curl(`${String(line).trim()}/users.csv`)
+  return String(line).trim()
+}
+
+/** As a reader would have it: with the published names. */
+const published = (code: string) => code.replace(/'\.\.\/.*' \/\/ yours: from ('.*')/g, '$1')
+const unindented = (code: string) => code.replaceAll(/^ +/gm, '')
+
+/** Blocks of a page that no example contains. Imports may stand elsewhere in it. */
+async function untried(page: string): Promise<string[]> {
+  const programs: string[] = []
+  for await (const path of glob('examples/**/*.ts', { cwd: root, exclude: ['**/node_modules/**'] })) {
+    programs.push(unindented(published(await read(path))))
+  }
+  const isTried = (block: string) => {
+    const imports = [...block.matchAll(/^import .*$/gm)].map(([line]) => line)
+    const rest = block.replaceAll(/^import .*\n/gm, '').trim()
+    return programs.some((code) => [rest, ...imports].every((part) => code.includes(part)))
+  }
+  const blocks = [...(await read(page)).matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block]) => block as string)
+  return blocks.filter((block) => !isTried(unindented(block)))
+}
+
+for (const page of ['README.md', 'docs/migrating.md']) {
+  t.test(`the code in ${page} is that of programs that run`, async (t) => t.same(await untried(page), []))
+}
+
+t.test('examples/server.ts serves what the README says', async (t) => {
+  const { body } = await curl(`${await start(t, 'examples/server.ts')}/users.csv`)
   t.equal(body, 'id,Full name\n1,"User ""1"""\n2,"User ""2"""\n3,"User ""3"""\n')
-  const readme = await readFile(new URL('README.md', root), 'utf8')
-  t.ok(readme.includes(body.trim()), 'the README prints it')
-  const example = await readFile(new URL('examples/server.ts', root), 'utf8')
-  const use = example.slice(example.indexOf('const app'), example.indexOf('console.log')).trim()
-  t.ok(readme.includes(use), 'the README shows the code that ran')
+  t.ok((await read('README.md')).includes(body.trim()), 'the README prints it')
+})
+
+t.test('examples/inject.test.ts passes', async (t) => {
+  const child = spawn(process.execPath, ['--test', 'examples/inject.test.ts'], { cwd: root, stdio: 'ignore' })
+  t.same(await once(child, 'exit'), [0, null])
+})
+
+t.test('examples/migrating.ts keeps the bytes of other writers', async (t) => {
+  const url = await start(t, 'examples/migrating.ts')
+  for (const writer of ['csv-stringify', 'fast-csv', 'json2csv', 'papaparse']) {
+    const before = await curl(`${url}/${writer}/before`)
+    t.match(before, { code: 0, body: /^"?id"?,/ })
+    t.same(await curl(`${url}/${writer}/after`), before, writer)
+  }
 })

@@ -35,7 +35,14 @@ t.test('the package as it is published', async (t) => {
 
   await t.test('holds the build, the documentation, and nothing else', async (t) => {
     const others = files.filter((path) => !/^(dist|docs)\//.test(path))
-    t.same(others.sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
+    t.same(others.sort(), [
+      'CHANGELOG.md',
+      'CONTRIBUTING.md',
+      'LICENSE',
+      'README.md',
+      'SECURITY.md',
+      'package.json'
+    ])
     const expected = /\.(js|cjs|mjs|d\.ts|d\.cts|d\.mts)$|^docs\/[\w-]+\.md$|^dist\/package\.json$/
     t.same(
       files.filter((path) => /^(dist|docs)\//.test(path) && !expected.test(path)),

@@ -2,7 +2,7 @@ import createError from '@fastify/error'
 
 /**
  * Every error that the plugin makes, by its `code`. Match on the code: texts may change.
- * The README lists them for users, and a test keeps the two lists equal.
+ * docs/errors.md lists them for users, and a test keeps the two lists equal.
  */
 
 export const CSV_EXPORT_INVALID_ROWS = createError(

@@ -9,7 +9,7 @@ import { makeCertificate, startNginx } from './servers.ts'
 import { differences, table } from './table.ts'
 
 const { values: options } = parseArgs({ options: { write: { type: 'boolean', default: false } } })
-const page = new URL('../../docs/failures.md', import.meta.url)
+const page = new URL('../../docs/failures-table.md', import.meta.url)
 const markers = ['<!-- interop -->\n', '\n<!-- /interop -->'] as const
 
 const nginx: Program = { name: 'nginx', version: ['nginx', '-v'], package: 'nginx-light' }
@@ -82,6 +82,7 @@ const problems = outcomes.flatMap(({ cell, scenario, problems }) =>
 if (missing.length > 0 && (process.env.CI === 'true' || options.write)) {
   problems.push('a program is missing: see above')
 }
-if (problems.length === 0) problems.push(...keep(text).map((difference) => `docs/failures.md: ${difference}`))
+if (problems.length === 0)
+  problems.push(...keep(text).map((difference) => `docs/failures-table.md: ${difference}`))
 for (const problem of problems) console.error(problem)
 process.exitCode = problems.length > 0 ? 1 : 0

@@ -26,7 +26,7 @@ export interface TextOptions<Row = any> {
    * connection. @default none
    */
   endMark?: string | undefined
-  /** The columns, in order, one or more. @default the keys of the first row */
+  /** The columns, in order, one or more. @default the source's names, or the keys of the first row */
   columns?: readonly Column<Row>[] | undefined
   /** Text before the header line that makes it a comment; true is `#`. Fields that contain it are quoted. @default false */
   headerAsComment?: boolean | string | Buffer | undefined

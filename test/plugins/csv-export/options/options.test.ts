@@ -135,6 +135,11 @@ const wrong: [unknown, string, RegExp][] = [
   [{ encoder: 'fast' }, 'CSV_EXPORT_INVALID_OPTION', /"encoder" must be 'auto' or 'csv-stringify'/],
   [{ excel: { delimiter: ';' } }, 'CSV_EXPORT_INVALID_OPTION', /"excel" must be true or false/],
   [
+    { quote: false, endMark: 'END, rows:' },
+    'CSV_EXPORT_INVALID_OPTION',
+    /^option "endMark" must be without a separator where there is no "quote", got "END, rows:"$/
+  ],
+  [
     { cast: { int: String } },
     'CSV_EXPORT_INVALID_OPTION',
     /"cast" must be an object of functions named string, number/
