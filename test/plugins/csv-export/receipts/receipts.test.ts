@@ -3,10 +3,10 @@ import diagnostics from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:http2'
-import { Transform } from 'node:stream'
+import { Readable, Transform } from 'node:stream'
 import { createGzip } from 'node:zlib'
 import t from 'tap'
-import { MemoryReceipts, type Receipt } from '../../../../plugins/csv-export/index.ts'
+import { MemoryReceipts, type Receipt, toCsv } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
@@ -98,6 +98,30 @@ t.test("a name, an id and a request of one's own", async (t) => {
   const { headers } = await fetch(url)
   t.equal(headers.get('export-id'), 'export-of-somebody')
   t.match(await next(), { id: 'export-of-somebody', report: 'all of them', sha256: null })
+})
+
+t.test('an export that no route has made is told by its URL', async (t) => {
+  const { url, next } = await serveWithReceipts(t, (app) =>
+    app.setNotFoundHandler((_request, reply) => reply.csv(rows))
+  )
+  await (await fetch(`${url}/nowhere?a=1`)).text()
+  t.match(await next(), { report: '/nowhere?a=1' })
+})
+
+t.test('an error without a code, or with one that cannot be read, is on record', async (t) => {
+  let reads = 0
+  // It can be read when the error is looked at, and has changed when a receipt is made of it.
+  const changing = { get: () => (reads++ < 2 ? 'GONE' : Object.create(null)) }
+  const errors: [code: string, error: Error][] = [
+    ['RangeError', new RangeError('x')],
+    ['Error', Object.assign(new Error('x'), { name: undefined })],
+    ['Error', Object.defineProperty(new RangeError('x'), 'code', changing)]
+  ]
+  for (const [code, error] of errors) {
+    const chunks = toCsv(() => Promise.reject(error))
+    await t.rejects(Readable.from(chunks).toArray(), error)
+    t.match(await chunks.receipt, { status: 'source_failed', errorCode: code })
+  }
 })
 
 t.test('a source that fails', async (t) => {

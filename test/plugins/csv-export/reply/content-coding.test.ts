@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:http2'
@@ -6,6 +6,7 @@ import { brotliDecompressSync, createGunzip, gunzipSync, zstdDecompressSync } fr
 import compress from '@fastify/compress'
 import t from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { until } from '../../../clients.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 
 const decoders = { gzip: gunzipSync, br: brotliDecompressSync, zstd: zstdDecompressSync }
@@ -270,6 +271,31 @@ t.test('a client that leaves or stalls', async (t) => {
   response.pause()
   t.match(await receipts.opened, { status: 'client_stalled', contentCoding: 'gzip' })
   await released.opened
+})
+
+t.test('what has been coded when the client has gone is not counted as sent', async (t) => {
+  const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const { url } = await serve(
+    t,
+    (app) =>
+      app.get('/', (_request, reply) =>
+        reply.csv(
+          async function* () {
+            yield ['x']
+            await until(() => reply.raw.headersSent)
+            reply.raw.destroy()
+            // A chunk: it is coded in another thread, and the connection is closed before it comes from there.
+            yield [randomBytes(100_000).toString('hex')]
+          },
+          { header: false, compress: ['gzip'] }
+        )
+      ),
+    { defaults: { onReceipt } }
+  )
+  await t.rejects(read(url, { 'accept-encoding': 'gzip' }))
+  const { status, sentBytes } = await receipt
+  t.equal(status, 'client_gone')
+  t.ok(sentBytes < 100, `${sentBytes} bytes`)
 })
 
 t.test('HTTP/2', async (t) => {

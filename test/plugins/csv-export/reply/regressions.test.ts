@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -286,4 +287,43 @@ t.test('an error before the coder has given a byte', async (t) => {
   })
   t.match((await curl('-H', 'Accept-Encoding: zstd', url)).body, /early/)
   t.equal((await log.find(/^export /)).export.contentCoding, null)
+})
+
+t.test('a body of which a hook has taken the beginning is not sent without it', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => {
+      // It is called for the error reply too.
+      if (payload instanceof Readable) {
+        await once(payload, 'readable')
+        payload.read(1)
+      }
+      return payload
+    })
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  const response = await fetch(url)
+  t.equal(response.status, 500)
+  t.match(await response.json(), { code: 'CSV_EXPORT_BODY_DESTROYED' })
+})
+
+t.test('an export that Fastify refuses to send lets go of its source, once', async (t) => {
+  let released = 0
+  const rows = {
+    [Symbol.asyncIterator]: () => assert.fail('nobody asked'),
+    return: () => released++
+  }
+  const { url } = await serve(t, (app) => {
+    app.addHook('onError', async (_request, reply) => {
+      try {
+        reply.csv(rows as AsyncIterable<object>)
+      } catch (error) {
+        t.match(error, { code: 'FST_ERR_SEND_INSIDE_ONERR' })
+      }
+    })
+    app.get('/', async () => Promise.reject(new Error('no')))
+  })
+  const response = await fetch(url)
+  t.equal(response.status, 500)
+  t.match(await response.json(), { message: 'no' })
+  t.equal(released, 1)
 })
