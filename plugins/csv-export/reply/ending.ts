@@ -98,8 +98,13 @@ export class Ending {
     breakConnection(this.#reply.raw)
   })
 
-  /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */
-  readonly #onFinish = this.#guarded(() => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true))
+  /**
+   * An aborted reply says it too: on HTTP/2, where only the stream knows whether all is written, and of Node before
+   * version 24, once its socket has failed with some of it.
+   */
+  readonly #onFinish = this.#guarded(() =>
+    this.#onReplyEnd(this.#http2Stream?.writableFinished ?? !this.#socket?.destroyed)
+  )
 
   readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
 
