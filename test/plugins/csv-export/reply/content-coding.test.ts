@@ -9,6 +9,7 @@ import { fetch } from 'undici'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { until } from '../../../clients.ts'
 import { curl, gate, serve } from '../../../helper.ts'
+import { skipBefore } from '../../../programs.ts'
 
 const decoders = { gzip: gunzipSync, br: brotliDecompressSync, zstd: zstdDecompressSync }
 const rows = Array.from({ length: 20_000 }, (_, id) => ({ id, name: `Crème "${id}"` }))
@@ -198,7 +199,8 @@ t.test('a part of a representation, or what must not be changed, is not coded', 
   t.equal(String(body), csv)
 })
 
-t.test('the digest of a trailer is that of the bytes on the wire', async (t) => {
+const withoutTrailers = skipBefore('5.12.8', 'trailers of a stream')
+t.test('the digest of a trailer is that of the bytes on the wire', { skip: withoutTrailers }, async (t) => {
   const { url } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)))
   for (const coding of ['gzip', 'br', 'zstd']) {
     const { body, trailers } = await read(url, { 'accept-encoding': coding, te: 'trailers' })
