@@ -33,7 +33,7 @@ import { StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { prepareErrorReply, setStreamHeaders } from './reply/headers.ts'
 import { RunningExports } from './reply/running.ts'
-import { prepareToClose } from './reply/shutdown.ts'
+import { prepareToClose, watchSessions } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
@@ -83,9 +83,11 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   const defaults = { ...pluginDefaults, ...defined(options), closeGrace }
   checkSettings(settle(defaults, {}))
   const running = new RunningExports(defaults)
-  app.addHook('preClose', () => {
+  const closeSessions = watchSessions(app.server)
+  app.addHook('preClose', async () => {
     const passed = prepareToClose(app)
-    return running.close(Math.max(0, closeGrace - passed))
+    await running.close(Math.max(0, closeGrace - passed))
+    closeSessions()
   })
 
   app.addHook('onError', async (_request, reply, error) => {

@@ -239,8 +239,7 @@ export function checkStreamTextOptions(options: unknown): asserts options is Str
 
 /** Fastify gives a hook of its close no more time than `pluginTimeout`, and then fails. */
 export function closeGraceOf({ closeGrace }: PluginOptions, pluginTimeout = 10_000): number {
-  if (pluginTimeout === 0) return closeGrace ?? pluginDefaults.closeGrace
-  const longest = Math.max(0, pluginTimeout - 1_000)
+  const longest = pluginTimeout === 0 ? Number.POSITIVE_INFINITY : Math.max(0, pluginTimeout - 1_000)
   if (closeGrace !== undefined && closeGrace > longest) {
     const expected = `at most ${longest}, as Fastify's pluginTimeout is ${pluginTimeout}: raise that first`
     throw new CSV_EXPORT_INVALID_OPTION('closeGrace', expected, describe(closeGrace))
