@@ -35,22 +35,25 @@ t.test('a client that ends its side in mid-download is not told that the body is
 
 t.test('a break just after Node has begun to end the socket leaves none open', async (t) => {
   const { app, url } = await serve(t, (app) => {
-    app.get('/', (request, reply) => {
+    app.get<{ Querystring: { turns: number } }>('/', (request, reply) => {
       async function* failing() {
         yield { n: 1 }
         const { socket } = request.raw
-        socket.end()
         await new Promise(setImmediate)
+        socket.end()
+        for (let turn = 0; turn < request.query.turns; turn++) await new Promise(setImmediate)
         throw new Error('the database is gone')
       }
       return reply.csv(failing())
     })
   })
-  const accepted = once(app.server, 'connection')
-  const client = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
-  client.on('error', () => {})
-  client.resume().write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
-  const [socket]: Socket[] = await accepted
-  await t.resolves(once(socket as Socket, 'close'))
-  client.destroy()
+  for (const turns of [0, 1, 2]) {
+    const accepted = once(app.server, 'connection')
+    const client = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
+    client.on('error', () => {})
+    client.resume().write(`GET /?turns=${turns} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+    const [socket]: Socket[] = await accepted
+    await t.resolves(once(socket as Socket, 'close'))
+    client.destroy()
+  }
 })

@@ -1,5 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
-import { dirname, join, normalize, sep } from 'node:path'
+import { basename, dirname, join, normalize, sep } from 'node:path'
 import t from 'tap'
 
 /** Rooms, and those whose files theirs may import; each its own too. */
@@ -74,6 +74,15 @@ t.test('no file imports itself by way of others', async (t) => {
   }
   for (const file of files) visit(file, [])
   t.same(circles, [])
+})
+
+t.test('every file is imported, so that its coverage counts', async (t) => {
+  const imported = new Set([...imports.values()].flat())
+  const faces = new Set(files.filter((file) => file.split(sep).length === 3 && basename(file) === 'index.ts'))
+  t.same(
+    files.filter((file) => !imported.has(file) && !faces.has(file)),
+    []
+  )
 })
 
 t.test('a room is seen at a glance', async (t) => {

@@ -90,6 +90,16 @@ t.test('the package as it is published', async (t) => {
     t.equal((await run(process.execPath, ['manifest.cjs'], { cwd })).stdout, `${manifest.version}\n`)
   })
 
+  await t.test('has no second name for its root', async (t) => {
+    const { code, output } = await outcome(
+      process.execPath,
+      ['--eval', "require('fastify-csv-export/csv-export')"],
+      { cwd }
+    )
+    t.not(code, 0)
+    t.match(output, /ERR_PACKAGE_PATH_NOT_EXPORTED/)
+  })
+
   await t.test('is required where no ES module can be', async (t) => {
     const { code, output } = await outcome(
       process.execPath,

@@ -82,6 +82,26 @@ export { store }
 export const chunks: AsyncIterable<Buffer> = toCsv([{ id: 1 }], options)
 `
 
+/** What one writes who reads from PostgreSQL: prints a row, then a header and a row. */
+export const typescriptPg = `import { copyRows, type CursorRows, cursorRows, type TextRow } from 'fastify-csv-export/pg'
+import pg from 'pg'
+
+const pool = new pg.Pool({ connectionString: process.argv[2] as string })
+async function print(): Promise<void> {
+  const rows: CursorRows = cursorRows(pool, 'SELECT $1::int AS one', [1], { batchSize: 10 })
+  for await (const row of rows) {
+    const [one]: TextRow = row
+    console.log(one, rows.columns)
+  }
+  const chunks: AsyncIterable<Uint8Array> = copyRows(pool, 'SELECT 2 AS two')
+  for await (const chunk of chunks) process.stdout.write(chunk)
+  await pool.end()
+}
+print()
+// @ts-expect-error: a pool comes first
+export const wrong = () => cursorRows('SELECT 1')
+`
+
 /** The same without a default: what \`require\` gives is the plugin, and has the rest as its members. */
 export const typescriptRequire = `import csvExport = require('fastify-csv-export')
 import Fastify = require('fastify')

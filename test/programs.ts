@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process'
+import Fastify from 'fastify'
 
 /**
  * Why a test that needs a program is skipped on one's own machine, or false where it is run. With CI=true it is always
@@ -12,4 +13,10 @@ export function skipWithout(program: string, command: string, ...args: string[])
 
 export function runs(command: string, ...args: string[]): boolean {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0
+}
+
+/** Why a test is skipped with a Fastify that lacks what it needs, or false where it is run. */
+export function skipBefore(version: string, need: string): string | false {
+  if (Fastify().version.localeCompare(version, 'en', { numeric: true }) >= 0) return false
+  return `${need}: Fastify ${version}`
 }

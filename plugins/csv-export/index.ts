@@ -30,7 +30,7 @@ import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { prepareErrorReply, setStreamHeaders } from './reply/headers.ts'
 import { RunningExports } from './reply/running.ts'
-import { prepareToClose } from './reply/shutdown.ts'
+import { prepareToClose, watchSessions } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
@@ -82,9 +82,11 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   const server = { ...registrationDefaults, ...registered }
   checkSettings(settle(csvDefaults, registered, {}))
   const running = new RunningExports(server)
-  app.addHook('preClose', () => {
+  const closeSessions = watchSessions(app.server)
+  app.addHook('preClose', async () => {
     const passed = prepareToClose(app)
-    return running.close(Math.max(0, closeGrace - passed))
+    await running.close(Math.max(0, closeGrace - passed))
+    closeSessions()
   })
 
   app.addHook('onError', async (_request, reply, error) => {

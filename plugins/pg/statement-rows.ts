@@ -80,11 +80,11 @@ export class StatementRows<T> implements AsyncIterable<T> {
       return this.#ended ? done : this.#take()
     } catch (error) {
       this.#finish()
-      if (error === returned) return done
-      throw error
+      if (error !== returned) throw error
     } finally {
       this.#waiting--
     }
+    return done
   }
 
   async #advance(): Promise<void> {

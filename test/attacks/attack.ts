@@ -24,7 +24,7 @@ export class Victim extends EventEmitter {
   /** @param subject what the server does: the URL of a module as `Subject` in victim.ts */
   static async start(t: Test, subject: URL): Promise<Victim> {
     const victim = new Victim(subject.href)
-    t.teardown(() => victim.#child?.kill('SIGKILL'))
+    t.teardown(() => victim.#end())
     await victim.#start()
     return victim
   }
@@ -100,6 +100,15 @@ export class Victim extends EventEmitter {
       child.once('close', () => reject(new Error(this.#stderr)))
     })
     this.#url = `http://127.0.0.1:${await port}`
+  }
+
+  /** It ends by itself: a killed process cannot say what it has covered. */
+  async #end(): Promise<void> {
+    const child = this.#child
+    if (child === undefined) return
+    const exited = once(child, 'exit')
+    child.disconnect()
+    await exited
   }
 }
 

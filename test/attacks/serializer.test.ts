@@ -1,4 +1,5 @@
 import t from 'tap'
+import { skipBefore } from '../programs.ts'
 import { get, Victim } from './attack.ts'
 
 interface Attack {
@@ -42,7 +43,8 @@ const attacks: Attack[] = [
 t.test('a log serializer of errors that throws', async (t) => {
   const victim = await Victim.start(t, new URL('subjects/serializer.ts', import.meta.url))
   for (const { path, headers, status, receipt } of attacks) {
-    t.test([path, ...Object.entries(headers ?? {}).flat()].join(' '), async (t) => {
+    const skip = receipt === timedOut && skipBefore('5.12.8', 'a handlerTimeout')
+    t.test([path, ...Object.entries(headers ?? {}).flat()].join(' '), { skip }, async (t) => {
       const prepared = await victim.prepare(path)
       const reply = await get(prepared.url, { ...prepared.headers, ...headers })
       t.equal(reply.status, status)

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { curl } from '../helper.ts'
+import { skipBefore } from '../programs.ts'
 import { Victim } from './attack.ts'
 
 t.test('a reply whose methods throw', async (t) => {
@@ -17,7 +18,9 @@ t.test('a reply whose methods throw', async (t) => {
   for (const [patch, paths] of attacks) {
     for (const path of paths) {
       for (const value of ['a sealed Error', 'an object without prototype']) {
-        t.test(`${patch}, ${path}: ${value}`, async (t) => {
+        const skip =
+          patch === 'the first write, before' && skipBefore('5.10.0', 'a fallback for a head that has gone')
+        t.test(`${patch}, ${path}: ${value}`, { skip }, async (t) => {
           const { id, url, args } = await victim.prepare(`${path}?${new URLSearchParams({ patch, value })}`)
           const { code, body } = await curl(
             ...['--include', '--header', 'accept-encoding: gzip', ...args],

@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { delimiter, join, relative } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t from 'tap'
 import { run } from '../packed.ts'
+import { copyCheckout } from './checkout.ts'
 
 t.setTimeout(600_000)
 
@@ -19,11 +20,7 @@ t.test('the two commands, to one who has only Node and npm', { skip }, async (t)
   const home = await mkdtemp(join(tmpdir(), 'newcomer-'))
   t.teardown(() => rm(home, { recursive: true }))
   const checkout = join(home, 'with blank é')
-  const generated = new Set(['.git', '.tap', '.postgres', 'dist', 'node_modules'])
-  await cp(root, checkout, {
-    recursive: true,
-    filter: (path) => !generated.has(relative(root, path).split('/')[0] as string)
-  })
+  await copyCheckout(checkout)
   const temporary = join(home, 'tmp')
   await mkdir(temporary)
   await give(home, stranger)
@@ -76,7 +73,7 @@ t.test('the two commands, to one who has only Node and npm', { skip }, async (t)
   await t.test('npm test, of what depends on the place and the user', async (t) => {
     const files = ['imports', 'docs', 'examples', 'package', 'routes/commands', '**/embedded-postgres']
     const args = files.map((file) => `test/${file}.test.ts`)
-    const { code, output } = await npm(['test', '--', '--disable-coverage', ...args], stranger).closed
+    const { code, output } = await npm(['exec', '--', 'tap', 'run', ...args], stranger).closed
     t.equal(code === 0 ? '' : output, '')
     t.same(await readdir(temporary), [], 'nothing is left in the temporary folder')
   })

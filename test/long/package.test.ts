@@ -4,12 +4,14 @@ import { glob, readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t from 'tap'
-import { outcome, pack, project, run, typescript, typescriptRequire } from '../packed.ts'
+import { startDatabase } from '../database.ts'
+import { outcome, pack, project, run, typescript, typescriptPg, typescriptRequire } from '../packed.ts'
 
 t.setTimeout(600_000)
 
 const root = join(import.meta.dirname, '../..')
 const packed = await pack(t)
+const databaseUrl = await startDatabase(t, { rows: 1 })
 
 const app = `
 const app = Fastify()
@@ -82,33 +84,52 @@ app.inject('/').then(({ body }) => console.log(JSON.stringify(body), required ==
   t.equal((await run(process.execPath, ['bundle.cjs'], { cwd })).stdout, '"id\\n1\\n" true\n')
 })
 
-// The types of Node that a version of TypeScript can read.
-for (const [version, nodeTypes] of [
-  ['5.4', '24'],
-  ['5.9', '26'],
-  ['7', '26']
-]) {
+const strict = ['--strict', '--exactOptionalPropertyTypes', '--isolatedModules', '--target', 'es2022']
+const resolutions = [
+  ['nodenext', 'nodenext', ['mts', 'cts']],
+  ['node16', 'node16', ['mts', 'cts']],
+  ['preserve', 'bundler', ['mts']],
+  ['esnext', 'bundler', ['mts']]
+] as const
+
+// The types of Node that a version of TypeScript can read. Those of pg-protocol need TypeScript 5.7.
+for (const [version, nodeTypes, skipsTypesOfPg] of [
+  ['5.4', '24', true],
+  ['5.9', '26', false],
+  ['7', '26', false]
+] as const) {
   t.test(`TypeScript ${version} reads its types, and does not skip them`, async (t) => {
     const cwd = await project(packed, `typescript-${version}`, {
       type: 'module',
-      packages: ['fastify@5', `typescript@${version}`, `@types/node@${nodeTypes}`],
-      files: { 'use.mts': typescript, 'use.cts': typescript, 'require.cts': typescriptRequire }
+      packages: [
+        ...['fastify@5', `typescript@${version}`, `@types/node@${nodeTypes}`, 'pg@8', '@types/pg@8'],
+        ...['pg-cursor@2', '@types/pg-cursor@2', 'pg-copy-streams@7', '@types/pg-copy-streams@1']
+      ],
+      files: {
+        ...{ 'use.mts': typescript, 'use.cts': typescript, 'require.cts': typescriptRequire },
+        ...{ 'pg.mts': typescriptPg, 'pg.cts': typescriptPg }
+      }
     })
-    const strict = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--isolatedModules']
-    const flags = [...strict, '--skipLibCheck', 'false', '--target', 'es2022', '--types', 'node']
-    const modules = ['use.mts', 'use.cts', 'require.cts']
-    for (const [module, resolution, files] of [
-      ['nodenext', 'nodenext', modules],
-      ['node16', 'node16', modules],
-      ['preserve', 'bundler', ['use.mts', 'require.cts']],
-      ['esnext', 'bundler', ['use.mts']]
-    ] as const) {
-      const args = [...flags, '--module', module, '--moduleResolution', resolution, ...files]
-      t.same(
-        await outcome('npx', ['tsc', ...args], { cwd }),
-        { code: 0, output: '' },
-        `${module}, ${resolution}`
-      )
+    const compile = async (module: string, resolution: string, skips: boolean, files: string[]) => {
+      const modules = ['--module', module, '--moduleResolution', resolution, '--outDir', 'out']
+      const flags = [...strict, ...modules, '--types', 'node', '--skipLibCheck', String(skips)]
+      const compiled = await outcome('npx', ['tsc', ...flags, ...files], { cwd })
+      t.same(compiled, { code: 0, output: '' }, `${files.join()}: ${module}, ${resolution}`)
+    }
+    for (const [module, resolution, endings] of resolutions) {
+      const uses = endings.map((ending) => `use.${ending}`)
+      // TypeScript has no such import in an ES module alone.
+      if (module !== 'esnext') uses.push('require.cts')
+      await compile(module, resolution, false, uses)
+    }
+    for (const [module, resolution, endings] of resolutions.slice(0, 3)) {
+      const files = endings.map((ending) => `pg.${ending}`)
+      await compile(module, resolution, skipsTypesOfPg, files)
+      for (const file of files) {
+        const built = `out/${file.replace('ts', 'js')}`
+        const { stdout } = await run(process.execPath, [built, databaseUrl], { cwd })
+        t.equal(stdout, "1 [ 'one' ]\ntwo\n2\n", built)
+      }
     }
   })
 }
@@ -121,10 +142,13 @@ t.test('publint and attw find nothing', async (t) => {
   })
   const published = await outcome('npx', ['publint', '--strict', packed.tarball], { cwd })
   t.match(published, { code: 0, output: /All good/ })
-  // It cannot tell what the * of a subpath stands for.
+  // It cannot tell what the * of a subpath stands for, nor that a null takes one away.
+  const { exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
   const subpaths: string[] = []
-  for await (const path of glob('plugins/*/index.ts', { cwd: root }))
-    subpaths.push(`./${basename(dirname(path))}`)
+  for await (const path of glob('plugins/*/index.ts', { cwd: root })) {
+    const subpath = `./${basename(dirname(path))}`
+    if (exports[subpath] !== null) subpaths.push(subpath)
+  }
   const flags = ['--profile', 'node16', '--entrypoints', '.', ...subpaths, './package.json', '--']
   const { code, output } = await outcome('npx', ['attw', ...flags, packed.tarball], { cwd })
   t.equal(code === 0 ? '' : output, '')

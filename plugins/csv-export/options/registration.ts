@@ -49,12 +49,10 @@ export function checkReturned(name: 'concurrencyKey' | 'genExportId', value: unk
 
 /** Fastify gives a hook of its close no more time than `pluginTimeout`, and then fails. */
 export function closeGraceOf({ closeGrace }: RegistrationOptions, pluginTimeout = 10_000): number {
-  const byDefault = registrationOptions.closeGrace.default
-  if (pluginTimeout === 0) return closeGrace ?? byDefault
-  const longest = Math.max(0, pluginTimeout - 1_000)
+  const longest = pluginTimeout === 0 ? Number.POSITIVE_INFINITY : Math.max(0, pluginTimeout - 1_000)
   if (closeGrace !== undefined && closeGrace > longest) {
     const expected = `at most ${longest}, as Fastify's pluginTimeout is ${pluginTimeout}: raise that first`
     throw refusal('closeGrace', expected, closeGrace)
   }
-  return closeGrace ?? Math.min(byDefault, longest)
+  return closeGrace ?? Math.min(registrationOptions.closeGrace.default, longest)
 }

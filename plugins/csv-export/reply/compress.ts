@@ -45,18 +45,17 @@ const asIs: Code = async (chunk) => (chunk === undefined ? [] : [chunk])
 /** What a coder gives for a chunk, for a mark, or for the end: all of it, so that nothing waits in its stream. */
 function codeWith({ stream, flush }: Coder): Code {
   let given: Uint8Array[] = []
-  let onError: (error: Error) => void = () => {}
+  let onError: (error: Error) => void
   stream.on('data', (chunk) => given.push(chunk)).on('error', (error) => onError(error))
   return async (chunk) => {
     await new Promise<void>((resolve, reject) => {
       onError = reject
-      const done = (error?: Error | null): void => (error ? reject(error) : resolve())
+      // It is told of an error by its event too, which is all that comes of some.
+      const done = (error?: Error | null): void => void (error || resolve())
       if (chunk === undefined) stream.once('end', resolve).end()
       else if (chunk.length === 0) flush(done)
       else stream.write(chunk, done)
     })
-    // Reading gives the rest to 'data'.
-    while (stream.read() !== null);
     const all = given
     given = []
     return all.length === 0 && chunk?.length === 0 ? [mark] : all

@@ -16,7 +16,7 @@ export function isHttp2(raw: ServerResponse | Http2ServerResponse): raw is Http2
  * another package's, as @fastify/express makes it.
  */
 export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean {
-  return isHttp2(raw) ? (raw.stream?.headersSent ?? true) : isHeadSent.call(raw)
+  return isHttp2(raw) ? raw.stream.headersSent : isHeadSent.call(raw)
 }
 
 /**
@@ -26,7 +26,7 @@ export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean 
  */
 export function breakConnection(raw: ServerResponse | Http2ServerResponse): void {
   if (isHttp2(raw)) {
-    raw.stream?.close(constants.NGHTTP2_INTERNAL_ERROR)
+    raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     return
   }
   // A pipelined reply has no socket before those ahead of it have been sent.

@@ -15,8 +15,8 @@ export class Ending {
   readonly #reply: FastifyReply
   readonly #onEnd: (reason: Error | undefined) => void
   readonly #context = new AsyncResource('fastify-csv-export')
-  // Kept, as a response loses them when it closes.
   readonly #http2Stream: Http2Stream | undefined
+  /** Kept, as a response loses it when it closes. */
   readonly #socket: Socket | null
   #isWritten = false
   #isOver = false
@@ -25,7 +25,7 @@ export class Ending {
     this.#reply = reply
     this.#onEnd = onEnd
     const { raw, request } = reply
-    this.#http2Stream = isHttp2(raw) ? (raw.stream as Http2Stream | undefined) : undefined
+    this.#http2Stream = isHttp2(raw) ? raw.stream : undefined
     this.#socket = isHttp2(raw) ? null : raw.socket
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
     raw.on('close', this.#onClose).on('finish', this.#onFinish)
@@ -37,7 +37,7 @@ export class Ending {
 
   get isClientGone(): boolean {
     const { raw } = this.#reply
-    return isHttp2(raw) ? (this.#http2Stream?.destroyed ?? true) : raw.destroyed
+    return isHttp2(raw) ? raw.stream.destroyed : raw.destroyed
   }
 
   get isOver(): boolean {
@@ -98,8 +98,13 @@ export class Ending {
     breakConnection(this.#reply.raw)
   })
 
-  /** An aborted reply on HTTP/2 says it too, and its response that all is written: only the stream knows. */
-  readonly #onFinish = this.#guarded(() => this.#onReplyEnd(this.#http2Stream?.writableFinished ?? true))
+  /**
+   * An aborted reply says it too: on HTTP/2, where only the stream knows whether all is written, and of Node before
+   * version 24, once its socket has failed with some of it.
+   */
+  readonly #onFinish = this.#guarded(() =>
+    this.#onReplyEnd(this.#http2Stream?.writableFinished ?? !this.#socket?.destroyed)
+  )
 
   readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
 

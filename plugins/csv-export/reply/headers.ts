@@ -37,7 +37,8 @@ export function addTrailers(
   values: () => Record<(typeof trailerNames)[number], string | undefined>
 ): boolean {
   const { te = '' } = reply.request.headers
-  if (!takesTrailers(reply) || !/(^|,)\s*trailers\s*(,|$)/i.test(String(te))) return false
+  const isAsked = /(^|,)\s*trailers\s*(,|$)/i.test(String(te))
+  if (!isAsked || !takesTrailers(reply) || !sendsTrailers(reply.server.version)) return false
   for (const name of trailerNames) {
     reply.trailer(name, (_reply, _payload, done) => {
       const value = values()[name]
@@ -47,6 +48,11 @@ export function addTrailers(
     })
   }
   return true
+}
+
+/** Earlier versions of Fastify announce the trailers of a stream and send none, and leave a stream of HTTP/2 open. */
+function sendsTrailers(fastifyVersion: string): boolean {
+  return fastifyVersion.localeCompare('5.12.8', 'en', { numeric: true }) >= 0
 }
 
 /** HTTP/1 has trailers behind chunks alone, and Node makes no chunks for any version x.0 but HTTP/2's own. */

@@ -1,4 +1,5 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Http2Session } from 'node:http2'
 import type { FastifyInstance } from 'fastify'
 import { retryAfter } from './headers.ts'
 
@@ -22,4 +23,19 @@ export function prepareToClose(app: FastifyInstance): number {
     response.setHeader('retry-after', retryAfter)
   })
   return 0
+}
+
+/**
+ * Before version 24, Node leaves idle sessions of HTTP/2 open when their server closes, which waits for them.
+ * @returns closes the open ones, each when what runs in it has ended
+ */
+export function watchSessions(server: FastifyInstance['server']): () => void {
+  const sessions = new Set<Http2Session>()
+  server.on('session', (session: Http2Session) => {
+    sessions.add(session)
+    session.once('close', () => sessions.delete(session))
+  })
+  return () => {
+    for (const session of sessions) session.close()
+  }
 }

@@ -32,9 +32,6 @@ export const mark: Buffer = Buffer.alloc(0)
 /** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
 const largestChunk = 65_536
 
-/** Looking at the clock costs as much as a short row. */
-const stepsBetweenTurns = 64
-
 type Result = IteratorResult<Buffer, undefined>
 
 /**
@@ -142,12 +139,10 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#state === 'closed') await this.#open()
     if (this.#isOver()) return
     this.#state = 'giving'
-    // A source that never waits would keep everything else waiting. A small file may be all that is made in a turn.
-    if (this.#record.bytes > 0) await ownTurn()
+    // A source that never waits would keep everything else waiting. A small file is made at once.
+    await (this.#record.bytes > 0 ? ownTurn() : turnIfDue())
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
-    for (let steps = 0; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
-      if (steps % stepsBetweenTurns === 0) await turnIfDue()
-      if (this.#isOver()) return
+    while (this.#reader !== undefined && !this.#isFull() && !this.#isOver()) {
       let step = this.#source.next()
       if (isPromiseLike(step)) {
         this.#state = 'waiting'
@@ -157,7 +152,10 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
-      if (step === undefined) continue
+      if (step === undefined) {
+        await turnIfDue()
+        continue
+      }
       if (step.done) this.#end()
       else this.#add(this.#encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.

@@ -149,6 +149,27 @@ for (const way of ['return', 'abort'] as const) {
   })
 }
 
+t.test('a signal that fires just when a batch is taken', async (t) => {
+  for (let microtasks = 0; microtasks < 3; microtasks++) {
+    const pool = openPool(t, url)
+    const controller = new AbortController()
+    const { signal } = controller
+    const rows = cursorRows(pool, 'SELECT generate_series(1, 10)', [], { batchSize: 1, signal })
+    const iterator = rows[Symbol.asyncIterator]()
+    const connection = once(pool, 'acquire')
+    await iterator.next()
+    await once((await connection)[0].connection, 'portalSuspended')
+    await turn()
+    await turn()
+    const second = iterator.next()
+    second.catch(() => {})
+    for (let microtask = 0; microtask < microtasks; microtask++) await undefined
+    controller.abort(left)
+    await t.rejects(second, left, `${microtasks}`)
+    await isUsable(t, pool)
+  }
+})
+
 t.test(
   'a connection whose statement was cancelled is destroyed, as a late cancel would hit the next one',
   async (t) => {

@@ -1,5 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import type { Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import type pg from 'pg'
 import t from 'tap'
 import { copyRows, cursorRows } from '../../../plugins/pg/index.ts'
@@ -160,13 +161,19 @@ t.test('a connection that does not come back clean in time is destroyed', async 
   const relay = await relayed(t, url)
   const pool = openPool(t, relay.url)
   const rows = iterate(cursorRows(pool, 'SELECT generate_series(1, 1000)'))
+  const connection = once(pool, 'acquire')
   await rows.next()
-  await until(database, 'SELECT generate_series%', 'active')
+  // Between two batches, so that it is asked to leave.
+  await once((await connection)[0].connection, 'portalSuspended')
+  await turn()
+  await turn()
   const [socket] = relay.sockets as [Socket]
   // Neither what is sent nor an end passes from now on, as where a network is cut.
   socket.unpipe()
   socket.pause()
+  const removed = once(pool, 'remove')
   await rows.return()
+  await removed
   await isUsable(t, pool)
 })
 

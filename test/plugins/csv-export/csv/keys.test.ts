@@ -129,3 +129,9 @@ t.test('a cast sees the key as the column, and an index where rows are arrays', 
   t.same(columnsSeen({ a: 1, b: { c: 2 }, d: [3] }, columns), [...columns, ...columns])
   t.same(columnsSeen([1, 2, 3], columns), [0, 1, 2, 0, 1, 2])
 })
+
+t.test('a key of separators alone leads nowhere', async (t) => {
+  // csv-stringify finds no step at all in the last one.
+  cells(t, { a: 1 }, ['.', 'a', '].]'], ',1,')
+  cells(t, { '.': 2, '].]': 3 }, ['.', 'a', '].]'], '2,,3')
+})

@@ -72,6 +72,7 @@ t.test('what JSON would lose is an error, at any depth', async (t) => {
     form: new FormData(),
     blob: new Blob(['x']),
     exception: new DOMException('x'),
+    iterable: Object.defineProperty({}, Symbol.iterator, { value: function* () {} }),
     thenable: Object.defineProperty({}, 'then', { value: () => {} })
   }
   for (const realm of [own, runInThisContext(losing), runInNewContext(losing)]) {
@@ -144,4 +145,9 @@ t.test('a cast that returns a Promise, or an object without a value, is an error
       message: /^row 1: column "a": a cast returned a .* instead of a string/
     })
   }
+})
+
+t.test('what a cast gives is quoted where it has to be, with options of its own too', async (t) => {
+  const cast = { string: (value: string) => ({ value, quotedEmpty: true }) }
+  t.equal(encode([{ a: ' ', b: 'x' }], { header: false, cast }), '" ",x\n')
 })

@@ -88,16 +88,20 @@ const withNativeGetter = Object.defineProperty({}, 'name', {
   get: (() => 'native').bind(null)
 })
 
+/** As they are: `Object.assign()` takes a field `__proto__` for the prototype, which may make others read-only. */
+const withFields = (owner: object, fields: object): object =>
+  Object.defineProperties(owner, Object.getOwnPropertyDescriptors(fields))
+
 /** Ways for an object to have the same fields. */
 const wrappings: ((fields: object) => object)[] = [
-  (fields) => Object.assign(Object.create(null), fields),
+  (fields) => withFields(Object.create(null), fields),
   (fields) => Object.create(fields),
-  (fields) => Object.assign(Object.create({ id: 'inherited', extra: 1 }), fields),
+  (fields) => withFields(Object.create({ id: 'inherited', extra: 1 }), fields),
   (fields) => new Proxy(fields, {}),
   (fields) =>
     new Proxy(fields, { ownKeys: () => assert.fail('nobody has to ask'), get: (_, name) => String(name) }),
   (fields) => Object.freeze({ ...fields }),
-  (fields) => Object.assign({ toJSON: () => Object.values(fields) }, fields),
+  (fields) => withFields({ toJSON: () => Object.values(fields) }, fields),
   (fields) => Object.defineProperty({ ...fields }, 'toJSON', { value: () => ({ name: 'x', ...fields }) }),
   ...[
     () => new Named(),
@@ -109,9 +113,7 @@ const wrappings: ((fields: object) => object)[] = [
     () => Promise.resolve(),
     () => Object.create(withNativeGetter),
     () => new URL('http://x')
-  ].map(
-    (make) => (fields: object) => Object.defineProperties(make(), Object.getOwnPropertyDescriptors(fields))
-  ),
+  ].map((make) => (fields: object) => withFields(make(), fields)),
   (fields) => Object.defineProperty({ ...fields }, 'id', { enumerable: true, get: () => 'got' }),
   (fields) =>
     Object.defineProperty({ ...fields }, 'name', { enumerable: true, get: () => assert.fail('a getter') })

@@ -139,3 +139,15 @@ t.test('a file for Excel has quotes around what another separator would split', 
   }
   t.equal(encode([{ a: 'x;=1' }], { header: false }), 'x;=1\n', 'no other has')
 })
+
+t.test('what an expression of quotedMatch throws says its row', async (t) => {
+  const quotedMatch = Object.assign(/x/, {
+    exec() {
+      throw new Error('too long')
+    }
+  })
+  t.throws(() => encode([{ a: 'x' }], { header: false, quotedMatch }), {
+    code: 'CSV_EXPORT_INVALID_ROW',
+    message: 'row 1: too long'
+  })
+})

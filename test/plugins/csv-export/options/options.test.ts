@@ -233,3 +233,10 @@ t.test('a wrong column does not compile', async (t) => {
   })
   t.pass('the type check is the test')
 })
+
+t.test('a message shows the beginning of a long text', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => reply.csv(rows, { formulas: 'x'.repeat(1_000) as 'keep' }))
+  })
+  t.match(await (await fetch(url)).json(), { message: `got "${'x'.repeat(40)}…"` })
+})

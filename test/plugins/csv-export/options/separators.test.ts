@@ -69,6 +69,8 @@ const refused: [name: keyof CsvOptions, options: CsvOptions][] = [
   ['quotedMatch', { quote: false, quotedMatch: /a/ }],
   ['quotedMatch', { quote: false, quotedMatch: '' }],
   ['quotedMatch', { quote: false, quotedMatch: ['a'] }],
+  ['endMark', { quote: false, endMark: 'the end, after' }],
+  ['endMark', { quote: false, endMark: 'the\nend' }],
   // A comment of more than one line.
   ['headerAsComment', { headerAsComment: '#\n' }],
   ['headerAsComment', { headerAsComment: 'a\rb' }],

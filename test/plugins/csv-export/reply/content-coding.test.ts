@@ -1,12 +1,15 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:http2'
 import { brotliDecompressSync, createGunzip, gunzipSync, zstdDecompressSync } from 'node:zlib'
 import compress from '@fastify/compress'
 import t from 'tap'
+import { fetch } from 'undici'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { until } from '../../../clients.ts'
 import { curl, gate, serve } from '../../../helper.ts'
+import { skipBefore } from '../../../programs.ts'
 
 const decoders = { gzip: gunzipSync, br: brotliDecompressSync, zstd: zstdDecompressSync }
 const rows = Array.from({ length: 20_000 }, (_, id) => ({ id, name: `Crème "${id}"` }))
@@ -196,7 +199,8 @@ t.test('a part of a representation, or what must not be changed, is not coded', 
   t.equal(String(body), csv)
 })
 
-t.test('the digest of a trailer is that of the bytes on the wire', async (t) => {
+const withoutTrailers = skipBefore('5.12.8', 'trailers of a stream')
+t.test('the digest of a trailer is that of the bytes on the wire', { skip: withoutTrailers }, async (t) => {
   const { url } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)))
   for (const coding of ['gzip', 'br', 'zstd']) {
     const { body, trailers } = await read(url, { 'accept-encoding': coding, te: 'trailers' })
@@ -270,6 +274,31 @@ t.test('a client that leaves or stalls', async (t) => {
   response.pause()
   t.match(await receipts.opened, { status: 'client_stalled', contentCoding: 'gzip' })
   await released.opened
+})
+
+t.test('what has been coded when the client has gone is not counted as sent', async (t) => {
+  const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const { url } = await serve(
+    t,
+    (app) =>
+      app.get('/', (_request, reply) =>
+        reply.csv(
+          async function* () {
+            yield ['x']
+            await until(() => reply.raw.headersSent)
+            reply.raw.destroy()
+            // A chunk: it is coded in another thread, and the connection is closed before it comes from there.
+            yield [randomBytes(100_000).toString('hex')]
+          },
+          { header: false, compress: ['gzip'] }
+        )
+      ),
+    { defaults: { onReceipt } }
+  )
+  await t.rejects(read(url, { 'accept-encoding': 'gzip' }))
+  const { status, sentBytes } = await receipt
+  t.equal(status, 'client_gone')
+  t.ok(sentBytes < 100, `${sentBytes} bytes`)
 })
 
 t.test('HTTP/2', async (t) => {

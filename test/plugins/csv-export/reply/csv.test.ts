@@ -227,6 +227,16 @@ t.test('HEAD, 204 and 304 start no source and release it', async (t) => {
     app.get('/204', answer(204, false), (_request, reply) => reply.csv(rows()))
     app.get('/304', answer(304, true), (_request, reply) => reply.csv(rows()))
     app.get('/304-kept', (_request, reply) => reply.code(304).csv(rows()))
+    const reading = async (_request: FastifyRequest, _reply: FastifyReply, payload: unknown) => {
+      const chunks = await (payload as Readable).toArray()
+      return Buffer.concat(chunks)
+    }
+    app.route({
+      method: ['HEAD'],
+      url: '/read-head',
+      onSend: reading,
+      handler: (_request, reply) => reply.csv(rows())
+    })
     app.get('/error', { onSend: async () => Promise.reject(new Error('no')) }, (_request, reply) =>
       reply.csv(rows())
     )
@@ -241,6 +251,7 @@ t.test('HEAD, 204 and 304 start no source and release it', async (t) => {
   t.same(names(head), names(get), 'the same headers')
   const expected = [
     ['/own-head', 'HEAD', 200],
+    ['/read-head', 'HEAD', 200],
     ['/204', 'GET', 204],
     ['/304', 'GET', 304],
     ['/304-kept', 'GET', 304],
@@ -252,8 +263,8 @@ t.test('HEAD, 204 and 304 start no source and release it', async (t) => {
     await response.text()
   }
   t.equal(opened, 1, 'no source was started')
-  while (released < 6) await new Promise(setImmediate)
-  t.equal(released, 6, 'each was released once')
+  while (released < 7) await new Promise(setImmediate)
+  t.equal(released, 7, 'each was released once')
   t.notOk(log.lines.some(({ msg }) => /left/.test(msg)))
 })
 

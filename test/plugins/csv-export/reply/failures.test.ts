@@ -1,5 +1,9 @@
+import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import Fastify from 'fastify'
 import t from 'tap'
+import csvExport from '../../../../plugins/csv-export/index.ts'
+import { temporaryFolder } from '../../../database.ts'
 import { curl, serve } from '../../../helper.ts'
 
 /** Enough to fill every buffer between the server and a client. */
@@ -264,4 +268,14 @@ t.test('no rest of an export is given to a client that has a part of another', a
   const whole = await fetch(url, { headers: { range: 'bytes=0-' } })
   t.equal(whole.status, 200)
   t.equal(await whole.text(), 'a\n1\n')
+})
+
+t.test('an error after the first byte is seen on a UNIX socket, which has no reset', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(csvExport, { closeGrace: 0 })
+  app.get('/', (_request, reply) => reply.csv(failAfter(5000), { header: false }))
+  const path = join(await temporaryFolder(t), 'socket')
+  await app.listen({ path })
+  t.equal((await curl('--unix-socket', path, 'http://localhost/')).code, 18, 'a missing end')
 })

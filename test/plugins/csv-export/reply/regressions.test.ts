@@ -1,6 +1,8 @@
+import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { get, type IncomingMessage } from 'node:http'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -134,10 +136,11 @@ t.test('a stream that is silent when its client leaves', async (t) => {
     app.get('/web', (_request, reply) => reply.csv<any>(web as any))
   })
   for (const path of ['/readable', '/web']) {
-    const controller = new AbortController()
-    const response = await fetch(url + path, { signal: controller.signal })
-    await response.body?.getReader().read()
-    controller.abort()
+    const response = await new Promise<IncomingMessage>((resolve) =>
+      get(url + path, { agent: false }, resolve)
+    )
+    await once(response, 'data')
+    response.on('error', () => {}).destroy()
   }
   if (!readable.closed) await once(readable, 'close')
   await cancelled.opened
@@ -286,4 +289,43 @@ t.test('an error before the coder has given a byte', async (t) => {
   })
   t.match((await curl('-H', 'Accept-Encoding: zstd', url)).body, /early/)
   t.equal((await log.find(/^export /)).export.contentCoding, null)
+})
+
+t.test('a body of which a hook has taken the beginning is not sent without it', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => {
+      // It is called for the error reply too.
+      if (payload instanceof Readable) {
+        await once(payload, 'readable')
+        payload.read(1)
+      }
+      return payload
+    })
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  const response = await fetch(url)
+  t.equal(response.status, 500)
+  t.match(await response.json(), { code: 'CSV_EXPORT_BODY_DESTROYED' })
+})
+
+t.test('an export that Fastify refuses to send lets go of its source, once', async (t) => {
+  let released = 0
+  const rows = {
+    [Symbol.asyncIterator]: () => assert.fail('nobody asked'),
+    return: () => released++
+  }
+  const { url } = await serve(t, (app) => {
+    app.addHook('onError', async (_request, reply) => {
+      try {
+        reply.csv(rows as AsyncIterable<object>)
+      } catch (error) {
+        t.match(error, { code: 'FST_ERR_SEND_INSIDE_ONERR' })
+      }
+    })
+    app.get('/', async () => Promise.reject(new Error('no')))
+  })
+  const response = await fetch(url)
+  t.equal(response.status, 500)
+  t.match(await response.json(), { message: 'no' })
+  t.equal(released, 1)
 })

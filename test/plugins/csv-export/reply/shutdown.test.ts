@@ -188,5 +188,6 @@ t.test('closeGrace fits into the time that Fastify gives a hook', async (t) => {
   await register(10_000, 9_000)
   await register(60_000, 59_000)
   await register(0, 600_000)
+  await register(0)
   await register(2_000)
 })

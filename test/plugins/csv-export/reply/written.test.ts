@@ -1,0 +1,55 @@
+import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { until } from '../../../clients.ts'
+import { gate, serve } from '../../../helper.ts'
+
+/** An export that has been written to its end while its client, who reads nothing, keeps the last of it waiting. */
+async function written(t: Test) {
+  const { opened: ended, open: end } = gate<Receipt>()
+  const { opened: response, open: begin } = gate<ServerResponse>()
+  const { url } = await serve(
+    t,
+    (app) =>
+      app.get('/', (_request, reply) => {
+        begin(reply.raw)
+        return reply.csv(
+          async function* () {
+            // Until the operating system takes no more of it.
+            while (reply.raw.writableLength === 0) {
+              yield ['x'.repeat(4_000)]
+              await turn()
+            }
+          },
+          { header: false }
+        )
+      }),
+    { defaults: { onReceipt: end } }
+  )
+  const client = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
+  client.on('error', () => {}).pause()
+  client.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  const raw = await response
+  await until(() => raw.writableEnded)
+  return { client, ended, server: raw.socket as Socket }
+}
+
+t.test('a client that ends its side when all is written gets the rest', async (t) => {
+  const { client, ended, server } = await written(t)
+  const halfClosed = once(server, 'end')
+  client.end()
+  await halfClosed
+  let last = ''
+  for await (const chunk of client) last = (last + chunk).slice(-9)
+  t.equal(last, 'xx\n\r\n0\r\n\r\n'.slice(-9))
+  t.match(await ended, { status: 'complete' })
+})
+
+t.test('a client that leaves when all is written, and has not taken it, is on record', async (t) => {
+  const { client, ended } = await written(t)
+  client.destroy()
+  t.match(await ended, { status: 'client_gone', errorCode: 'CSV_EXPORT_CLIENT_GONE' })
+})
