@@ -105,7 +105,7 @@ async function attack(t: Test, { pace, act, encoding, stallTimeout = 0 }: Attack
 async function checkLeft(
   t: Test,
   { server, serverStream, listeners }: Awaited<ReturnType<typeof attack>>,
-  todo: { destroyed?: string | false; left?: string | false } = {}
+  todo: { destroyed?: string | boolean; left?: string | boolean } = {}
 ) {
   t.ok(await becomes(() => serverStream.destroyed, 500), 'the stream is destroyed', {
     todo: todo.destroyed ?? false

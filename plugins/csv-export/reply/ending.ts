@@ -35,9 +35,12 @@ export class Ending {
     if (request.routeOptions.handlerTimeout) request.signal.addEventListener('abort', this.#onHandlerTimeout)
   }
 
+  /** Asked of the connection too, as others are told of its end before the response is. */
   get isClientGone(): boolean {
     const { raw } = this.#reply
-    return isHttp2(raw) ? (this.#http2Stream?.destroyed ?? true) : raw.destroyed
+    if (!isHttp2(raw)) return raw.destroyed || this.#socket?.destroyed === true
+    const { destroyed = true, aborted = true } = this.#http2Stream ?? {}
+    return destroyed || aborted
   }
 
   get isOver(): boolean {
