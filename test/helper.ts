@@ -49,16 +49,20 @@ export interface TestServer {
   log: Log
 }
 
-/** A server with the plugin and the given routes, on a real socket. */
+/**
+ * A server with the plugin and the given routes, on a real socket.
+ * @param options `defaults` are the plugin's, `server` are Fastify's
+ */
 export async function serve(
   t: Test,
   routes: (app: FastifyInstance) => unknown,
-  { defaults, http2 = false }: { defaults?: PluginOptions; http2?: boolean } = {}
+  { defaults, http2 = false, server }: { defaults?: PluginOptions; http2?: boolean; server?: object } = {}
 ): Promise<TestServer> {
   const log = new Log()
   const app = Fastify({
     logger: { stream: log.stream },
-    ...(http2 ? { http2: true } : {})
+    ...(http2 ? { http2: true } : {}),
+    ...server
   } as object) as unknown as FastifyInstance
   await app.register(csvExport, { closeGrace: 0, ...defaults })
   await routes(app)

@@ -149,9 +149,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (!this.#ending.isWritten) {
-      if (this.#sender !== undefined && !this.#ending.isClientGone) {
-        this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
-      }
+      if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
+      else if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
     }
     callback(error)

@@ -35,9 +35,11 @@ export class Ending {
     if (request.routeOptions.handlerTimeout) request.signal.addEventListener('abort', this.#onHandlerTimeout)
   }
 
+  /** Asked of the connection too, as others are told of its end before the response is. */
   get isClientGone(): boolean {
     const { raw } = this.#reply
-    return isHttp2(raw) ? raw.stream.destroyed : raw.destroyed
+    if (isHttp2(raw)) return raw.stream.destroyed || raw.stream.aborted
+    return raw.destroyed || this.#socket?.destroyed === true
   }
 
   get isOver(): boolean {
