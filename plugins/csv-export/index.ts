@@ -88,8 +88,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return running.close(Math.max(0, closeGrace - passed))
   })
 
-  app.addHook('onError', async (_request, reply, error) => {
+  // No async function: what Fastify throws after one, as where the head has gone, nobody would catch.
+  app.addHook('onError', (_request, reply, error, done) => {
     if (bodies.has(reply)) prepareErrorReply(reply, error)
+    done()
   })
 
   app.decorateReply('csv', function (
