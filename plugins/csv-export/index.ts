@@ -89,8 +89,10 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     closeSessions()
   })
 
-  app.addHook('onError', async (_request, reply, error) => {
+  // No async function: what Fastify throws after one, as where the head has gone, nobody would catch.
+  app.addHook('onError', (_request, reply, error, done) => {
     if ((reply as WithBody)[body] !== undefined) prepareErrorReply(reply, error)
+    done()
   })
 
   app.decorateReply('csv', function (

@@ -65,7 +65,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     options: BodyOptions,
     running: RunningExports
   ) {
-    super()
+    // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
+    super({ autoDestroy: false })
     running.add(this, options.key)
     this.#reply = reply
     this.#options = options
@@ -99,8 +100,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ending.isOver || !this.#isWanted()) {
       this.#ending.end()
       dropTrailers(raw)
-      // One that failed while a hook made it wait gets an error reply from Fastify.
-      if (end && this.errored === null) destination.end()
+      // One that failed while a hook made it wait gets an error reply from Fastify, which watches this stream or a stage.
+      if (this.errored !== null) {
+        if (destination !== (raw as unknown)) failStream(destination as unknown as Writable, this.errored)
+      } else if (end) destination.end()
       return destination
     }
     this.#prepareHead()
