@@ -40,6 +40,8 @@ export const endsOfHttp1: typeof ends = {
   'server.setTimeout()': ({ app, request }) => {
     app.server.setTimeout(20)
     request.socket.setTimeout(20)
+    // It is of all connections to come.
+    request.socket.once('close', () => app.server.setTimeout(0))
   },
   'raw.end() after raw.write()': ({ reply }) => {
     reply.raw.write('the end\n')
