@@ -107,6 +107,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       return destination
     }
     this.#prepareHead()
+    this.#ending.hold()
     this.#destination = destination
     if (destination !== (raw as unknown)) {
       // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
