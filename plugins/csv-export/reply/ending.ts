@@ -105,12 +105,13 @@ export class Ending {
   readonly #takeSocket = (socket: Socket): void => {
     this.#socket = socket
     socket.prependListener('end', this.#onHalfClose)
-    this.#releases.push(holdConnection(socket))
+    this.#releases.push(holdConnection(socket, this.#onEndedByOthers))
   }
 
   /** Before the head has gone too: with none, or with theirs, it would be no reply, or look like a whole one. */
   readonly #onEndedByOthers = (error: unknown): void => {
-    attempt(() => this.end(error instanceof Error ? error : new CSV_EXPORT_BODY_DESTROYED()))
+    const reason = error instanceof Error ? error : new CSV_EXPORT_BODY_DESTROYED()
+    attempt(() => this.end(isOfClient(error) ? new CSV_EXPORT_CLIENT_GONE() : reason))
     attempt(() => breakConnection(this.#reply.raw))
   }
 
@@ -143,9 +144,16 @@ export class Ending {
   }
 }
 
-/** By its end of the connection, or by an error of the network or of what it sent. Of a stream of HTTP/2 nothing else closes one. */
+/** A stream of HTTP/2 is closed by nobody else, as those of the server come through `hold()`. */
 function isClosedByClient(socket: Socket | null): boolean {
-  if (!(socket instanceof Socket) || socket.readableEnded) return true
-  const { code } = (socket.errored ?? {}) as { code?: unknown }
-  return typeof code === 'string' && /^(E[A-Z]+$|HPE_)/.test(code)
+  return !(socket instanceof Socket) || socket.readableEnded || isOfClient(socket.errored)
+}
+
+/** An error of the network, or of what the client has sent, or not in time. */
+function isOfClient(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown }
+  return (
+    typeof code === 'string' &&
+    /^(E[A-Z]+$|HPE_|ERR_HTTP_REQUEST_TIMEOUT$|ERR_HTTP2_SESSION_ERROR$)/.test(code)
+  )
 }

@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { attempt } from '../guard.ts'
@@ -31,12 +31,34 @@ export function holdReply(
   }
 }
 
+const onWrongRequest = Symbol('fastify-csv-export.onWrongRequest')
+
+type HeldSocket = Socket & { [onWrongRequest]?: ((error: unknown) => void) | undefined }
+
+/**
+ * Ahead of Fastify, which answers a wrong request, or one that takes too long, on a connection whatever is being sent there:
+ * in the middle of a file, that HTTP/1.0 then takes for whole.
+ */
+export function watchWrongRequests(server: Server): void {
+  server.prependListener('clientError', (error, socket: HeldSocket) => socket[onWrongRequest]?.(error))
+}
+
 /**
  * From now on a socket is reset by whoever destroys it, as a plain close is how HTTP/1.0 ends a whole body: the flag of
  * Node's own `resetAndDestroy()`. A UNIX socket cannot be reset.
+ * @param onWrong called when the client sends what is no request
  * @returns takes that back
  */
-export function holdConnection(socket: Socket): () => void {
+export function holdConnection(socket: HeldSocket, onWrong: (error: unknown) => void): () => void {
+  socket[onWrongRequest] = onWrong
+  const release = resetWhenDestroyed(socket)
+  return () => {
+    release()
+    if (socket[onWrongRequest] === onWrong) socket[onWrongRequest] = undefined
+  }
+}
+
+function resetWhenDestroyed(socket: Socket): () => void {
   const { _parent } = socket as { _parent?: Socket | null }
   const transport = (_parent ?? socket) as { resetAndClosing?: boolean; _handle?: { reset?: unknown } | null }
   if (typeof transport._handle?.reset !== 'function') return () => {}
@@ -59,7 +81,7 @@ function take(
   const held: Method = (...args) => {
     if (!isHeld || !isOthers()) return original.apply(owner, args)
     onOthers(args[0])
-    return owner
+    return name === 'destroy' ? original.apply(owner, args) : owner
   }
   methods[name] = held
   return () => {
