@@ -1,6 +1,6 @@
 import { describe, isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
-import { claim, isUsed } from './used-streams.ts'
+import { claim, isUsed } from './streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
