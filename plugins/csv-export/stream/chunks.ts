@@ -122,7 +122,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#stopTimers()
     if (!isSourceOver) {
       this.#abort.abort(reason)
-      this.#source.release()
+      this.#source.release(this.#abort.signal.reason)
     }
     this.#give()
   }
@@ -148,7 +148,10 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         this.#state = 'waiting'
         this.#checkForPause()
         step = await step
-        if (this.#isOver()) return
+        if (this.#isOver()) {
+          if (!step?.done) this.#source.releaseAgain()
+          return
+        }
         this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
@@ -179,6 +182,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   }
 
   #end(): void {
+    this.#source.end()
     this.#text += this.#encoder.end()
     this.#state = 'ended'
     this.#stopTimers()
