@@ -32,6 +32,12 @@ export const mark: Buffer = Buffer.alloc(0)
 /** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
 const largestChunk = 65_536
 
+/** Looking at the clock costs as much as a short row. */
+const stepsBetweenLooks = 16
+
+/** Milliseconds of one turn for a chunk: one that has to wait for another turn takes memory, so few must. */
+const chunkTurn = 5
+
 type Result = IteratorResult<Buffer, undefined>
 
 /**
@@ -142,7 +148,11 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     // A source that never waits would keep everything else waiting. A small file is made at once.
     await (this.#record.bytes > 0 ? ownTurn() : turnIfDue())
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
-    while (this.#reader !== undefined && !this.#isFull() && !this.#isOver()) {
+    for (let steps = 1; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
+      if (steps % stepsBetweenLooks === 0) {
+        await turnIfDue(chunkTurn)
+        continue
+      }
       let step = this.#source.next()
       if (isPromiseLike(step)) {
         this.#state = 'waiting'
@@ -155,10 +165,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
-      if (step === undefined) {
-        await turnIfDue()
-        continue
-      }
+      if (step === undefined) continue
       if (step.done) this.#end()
       else this.#add(this.#encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
