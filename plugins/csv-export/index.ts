@@ -184,7 +184,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       ;(reply as WithBody)[body] = streamed
       return reply.send(streamed) as R
     } catch (error) {
-      source.release()
+      source.release(error)
       throw toError(error)
     }
   }

@@ -315,6 +315,7 @@ t.test('an export that Fastify refuses to send lets go of its source, once', asy
   let released = 0
   const rows = {
     [Symbol.asyncIterator]: () => assert.fail('nobody asked'),
+    next: () => assert.fail('nobody asked'),
     return: () => released++
   }
   const { url } = await serve(t, (app) => {
