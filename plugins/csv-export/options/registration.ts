@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { validateHeaderValue } from 'node:http'
 import type { FastifyRequest } from 'fastify'
 import type { ReceiptStore } from '../receipts/receipts.ts'
 import { count, func, isPlainObject, milliseconds, type OptionsOf, option, refusal, rule } from './option.ts'
@@ -45,6 +46,16 @@ export function checkTogether({ maxConcurrentPerKey, concurrencyKey }: Registrat
 /** The Promise of an async function, say, would be a key like no other, and never over its limit. */
 export function checkReturned(name: 'concurrencyKey' | 'genExportId', value: unknown): void {
   if (typeof value !== 'string') throw refusal(name, 'a function that returns a string', value)
+}
+
+/** One that is no header would be found out while the head is written, of the error reply too. */
+export function checkExportId(id: unknown): void {
+  checkReturned('genExportId', id)
+  try {
+    validateHeaderValue('export-id', id as string)
+  } catch {
+    throw refusal('genExportId', 'a function that returns what a header can hold', id)
+  }
 }
 
 /** Fastify gives a hook of its close no more time than `pluginTimeout`, and then fails. */

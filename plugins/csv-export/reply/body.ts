@@ -22,8 +22,10 @@ import {
   addTrailers,
   dropLength,
   dropTrailers,
-  exportIdHeader,
+  hasType,
   separateTrailerNames,
+  setExportId,
+  setStreamHeaders,
   takesTrailers
 } from './headers.ts'
 import { PushBuffer } from './push-buffer.ts'
@@ -34,6 +36,8 @@ export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Rec
   stallTimeout: number
   maxDuration: number
   id: string
+  /** Of a download. */
+  filename?: string
   report: string
   digest: boolean
   coding: ReplyCoding | undefined
@@ -53,6 +57,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #chunks: Chunks<T>
   readonly #ending: Ending
   readonly #maxDuration: Deadline
+  /** Whether an error is sent instead. */
+  isReplaced = false
+  /** Whether the reply is this body's, also where it is sent without one. */
+  #isTaken = false
   #sender: Sender | undefined
   #destination: unknown
   /** Where the sender writes to, if a hook reads this stream. */
@@ -96,6 +104,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
     const { raw } = this.#reply
+    this.#isTaken = true
     if (this.#ending.isOver || !this.#isWanted()) {
       this.#ending.end()
       dropTrailers(raw)
@@ -142,6 +151,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
   override resume(): this {
+    this.#isTaken = true
     if (this.#isWanted()) return super.resume()
     this.#ending.end()
     return this
@@ -166,6 +176,16 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
     this.destroy(error)
+  }
+
+  /** Called just before the head is written, whatever is sent: ours are the last resort. */
+  completeHead(): void {
+    const isStarted = this.#sender !== undefined
+    // Each that is sent has a receipt.
+    setExportId(this.#reply, isStarted ? this.#options.id : undefined)
+    this.#options.coding?.takeBack()
+    if ((isStarted || this.#isTaken) && !this.isReplaced)
+      setStreamHeaders(this.#reply, this.#options.filename)
   }
 
   #prepareHead(): void {
@@ -235,7 +255,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #sendHead(): void {
     const { raw } = this.#reply
     // Not before Fastify has handed the headers over, for which a hook may still make it wait.
-    if (!headHasGone(raw) && raw.hasHeader(exportIdHeader)) raw.flushHeaders()
+    if (!headHasGone(raw) && hasType(raw)) raw.flushHeaders()
   }
 
   #trailers() {
