@@ -1,13 +1,29 @@
 import { randomUUID } from 'node:crypto'
 import { validateHeaderValue } from 'node:http'
 import type { FastifyRequest } from 'fastify'
+import { type LogLevel, logLevels } from '../guard.ts'
 import type { ReceiptStore } from '../receipts/receipts.ts'
-import { count, func, isPlainObject, milliseconds, type OptionsOf, option, refusal, rule } from './option.ts'
+import {
+  count,
+  func,
+  isPlainObject,
+  milliseconds,
+  type OptionsOf,
+  oneOf,
+  option,
+  refusal,
+  rule
+} from './option.ts'
 
 /** What concerns the server as a whole. */
 export interface RegistrationOptions {
   /** Where receipts are kept. @default none */
   receipts?: ReceiptStore | undefined
+  /**
+   * The level of each receipt's line in the log; `'silent'` for none, not of those that failed either.
+   * @default by its end
+   */
+  receiptLogLevel?: LogLevel | 'silent' | undefined
   /** Makes an export's id. It is a header and a key: printable ASCII, not to be guessed. @default crypto.randomUUID */
   genExportId?: ((request: FastifyRequest) => string) | undefined
   /** Most exports at a time in this server; over it 503, CSV_EXPORT_TOO_MANY. 0 is no limit. @default 0 */
@@ -30,6 +46,7 @@ export const registrationOptions = {
       'an object with the functions put(receipt) and get(id), such as new MemoryReceipts()'
     )
   ),
+  receiptLogLevel: option(oneOf(...logLevels, 'silent')),
   genExportId: option<(request: FastifyRequest) => string>(func, () => randomUUID()),
   maxConcurrent: option(count, 0),
   concurrencyKey: option(func),

@@ -241,9 +241,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
     else this.#finish()
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
-      // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
-      const error = headHasGone(this.#reply.raw) ? reason : undefined
-      this.#running.track(deliver(this.#record.receipt(reason), error, this.#reply, this.#options))
+      const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
+      this.#running.track(deliver(end, this.#reply, this.#options))
     }
   }
 
