@@ -38,10 +38,15 @@ export function textOf(thrown: unknown): string {
   return attempt(() => String(thrown)) ?? 'a value that cannot be made text'
 }
 
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
+
+/** What every logger of Fastify has a method for. */
+export type LogLevel = (typeof logLevels)[number]
+
 /** Logs, whatever the logger's serializers make of the error. Never throws. */
 export function logSafely(
   log: FastifyBaseLogger,
-  level: 'info' | 'warn' | 'error',
+  level: LogLevel,
   { err, ...fields }: { err?: unknown; [field: string]: unknown },
   message: string
 ): void {

@@ -21,14 +21,14 @@ import {
   streamTextDefaults,
   type ToCsvOptions
 } from './options/options.ts'
-import { checkReturned, closeGraceOf } from './options/registration.ts'
+import { checkExportId, checkReturned, closeGraceOf } from './options/registration.ts'
 import type { AnyRow, Bytes, Column, ColumnKey, KindOf } from './options/row-types.ts'
 import { checkSettings, settle } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
-import { prepareErrorReply, setStreamHeaders } from './reply/headers.ts'
+import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
 import { watchWrongRequests } from './reply/hold.ts'
 import { RunningExports } from './reply/running.ts'
 import { prepareToClose, watchSessions } from './reply/shutdown.ts'
@@ -113,19 +113,19 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     rows: SourceInput<unknown>,
     options: CsvOptions = {}
   ) {
-    return stream(this, 'csv', rows, (id, source) => {
+    return stream(this, 'csv', rows, (source) => {
       checkCsvOptions(options)
       const settings = settle(csvDefaults, registered, options)
       checkSettings(settings)
-      const { encoded, filename, header } = settings
-      setStreamHeaders(this, id, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`, filename)
+      const { encoded, header } = settings
+      setType(this, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`)
       const encoder = encoded ? new EncodedRows(header) : new CsvEncoder(settings, () => source.columns)
       return { encoder, settings }
     })
   } as FastifyReply['csv'])
 
   app.decorateReply('streamText', function (this: FastifyReply, chunks, options = {}) {
-    return stream(this, 'streamText', chunks, (id) => {
+    return stream(this, 'streamText', chunks, () => {
       checkStreamTextOptions(options)
       // A chunk is sent when it is yielded, and is no row.
       const settings = {
@@ -135,7 +135,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         compress: false,
         maxRows: 0
       }
-      setStreamHeaders(this, id, settings.type)
+      setType(this, settings.type)
       return { encoder: new ChunkEncoder(), settings }
     })
   } as FastifyReply['streamText'])
@@ -145,16 +145,11 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     reply: R,
     helper: 'csv' | 'streamText',
     input: SourceInput<T>,
-    prepare: (
-      id: string,
-      source: Source<T>
-    ) => {
-      encoder: Encoder<T>
-      settings: ReplySettings
-    }
+    prepare: (source: Source<T>) => { encoder: Encoder<T>; settings: ReplySettings }
   ): R {
-    const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (error) =>
-      logSafely(reply.log, 'warn', { err: error }, 'the clean-up of a source failed')
+    let id: string | undefined
+    const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (err) =>
+      logSafely(reply.log, 'error', { err, export: id && { id } }, 'the clean-up of a source failed')
     )
     try {
       const previous = (reply as WithBody)[body]
@@ -167,9 +162,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const key = server.concurrencyKey?.(request)
       if (key !== undefined) checkReturned('concurrencyKey', key)
       running.admit(reply, key)
-      const id = server.genExportId(request)
-      checkReturned('genExportId', id)
-      const { encoder, settings } = prepare(id, source)
+      id = server.genExportId(request)
+      checkExportId(id)
+      const { encoder, settings } = prepare(source)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []
@@ -181,6 +176,8 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         { ...settings, id, report, helper, key, coding },
         running
       )
+      // Whichever is the latest then.
+      if (previous === undefined) onHead(reply.raw, () => (reply as WithBody)[body]?.completeHead())
       ;(reply as WithBody)[body] = streamed
       return reply.send(streamed) as R
     } catch (error) {

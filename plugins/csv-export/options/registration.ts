@@ -1,12 +1,29 @@
 import { randomUUID } from 'node:crypto'
+import { validateHeaderValue } from 'node:http'
 import type { FastifyRequest } from 'fastify'
+import { type LogLevel, logLevels } from '../guard.ts'
 import type { ReceiptStore } from '../receipts/receipts.ts'
-import { count, func, isPlainObject, milliseconds, type OptionsOf, option, refusal, rule } from './option.ts'
+import {
+  count,
+  func,
+  isPlainObject,
+  milliseconds,
+  type OptionsOf,
+  oneOf,
+  option,
+  refusal,
+  rule
+} from './option.ts'
 
 /** What concerns the server as a whole. */
 export interface RegistrationOptions {
   /** Where receipts are kept. @default none */
   receipts?: ReceiptStore | undefined
+  /**
+   * The level of each receipt's line in the log; `'silent'` for none, not of those that failed either.
+   * @default by its end
+   */
+  receiptLogLevel?: LogLevel | 'silent' | undefined
   /** Makes an export's id. It is a header and a key: printable ASCII, not to be guessed. @default crypto.randomUUID */
   genExportId?: ((request: FastifyRequest) => string) | undefined
   /** Most exports at a time in this server; over it 503, CSV_EXPORT_TOO_MANY. 0 is no limit. @default 0 */
@@ -29,6 +46,7 @@ export const registrationOptions = {
       'an object with the functions put(receipt) and get(id), such as new MemoryReceipts()'
     )
   ),
+  receiptLogLevel: option(oneOf(...logLevels, 'silent')),
   genExportId: option<(request: FastifyRequest) => string>(func, () => randomUUID()),
   maxConcurrent: option(count, 0),
   concurrencyKey: option(func),
@@ -45,6 +63,16 @@ export function checkTogether({ maxConcurrentPerKey, concurrencyKey }: Registrat
 /** The Promise of an async function, say, would be a key like no other, and never over its limit. */
 export function checkReturned(name: 'concurrencyKey' | 'genExportId', value: unknown): void {
   if (typeof value !== 'string') throw refusal(name, 'a function that returns a string', value)
+}
+
+/** One that is no header would be found out while the head is written, of the error reply too. */
+export function checkExportId(id: unknown): void {
+  checkReturned('genExportId', id)
+  try {
+    validateHeaderValue('export-id', id as string)
+  } catch {
+    throw refusal('genExportId', 'a function that returns what a header can hold', id)
+  }
 }
 
 /** Fastify gives a hook of its close no more time than `pluginTimeout`, and then fails. */

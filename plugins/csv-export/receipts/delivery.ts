@@ -1,6 +1,6 @@
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
-import { logSafely } from '../guard.ts'
+import { attempt, type LogLevel, logSafely } from '../guard.ts'
 import type { ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
 import type { ExportProgress } from './record.ts'
 
@@ -20,6 +20,16 @@ export function publishProgress(progress: () => ExportProgress): void {
 export interface Recipients {
   receipts?: ReceiptStore | undefined
   onReceipt?: ((receipt: Receipt, request: FastifyRequest) => unknown) | undefined
+  receiptLogLevel?: LogLevel | 'silent' | undefined
+}
+
+/** How an export ended. */
+export interface End {
+  receipt: Receipt
+  /** None if it is complete. */
+  reason: Error | undefined
+  /** Whether Fastify makes an error reply of the reason, and logs it. */
+  isReplied: boolean
 }
 
 const levels: Record<ExportStatus, 'info' | 'warn' | 'error'> = {
@@ -35,28 +45,39 @@ const levels: Record<ExportStatus, 'info' | 'warn' | 'error'> = {
 
 /** Tells everyone who wants to know how an export ended; resolves when they know. Never rejects. */
 export async function deliver(
-  receipt: Receipt,
-  error: unknown,
-  reply: FastifyReply,
-  { receipts, onReceipt }: Recipients
+  end: End,
+  { log, request }: FastifyReply,
+  { receipts, onReceipt, receiptLogLevel = levelOf(end) }: Recipients
 ): Promise<void> {
-  const { log, request } = reply
-  const level = levels[receipt.status]
-  const err = level === 'error' ? error : undefined
-  logSafely(log, level, { err, export: receipt }, `export ${receipt.status}`)
+  const { receipt } = end
+  if (receiptLogLevel !== 'silent') {
+    const err = levels[receipt.status] === 'error' && !end.isReplied ? end.reason : undefined
+    logSafely(log, receiptLogLevel, { err, export: receipt }, `export ${receipt.status}`)
+  }
   warnOfColumns(log, receipt)
   if (endChannel.hasSubscribers) endChannel.publish(receipt)
-  const attempt = async (what: string, tell: () => unknown): Promise<void> => {
+  const tell = async (what: string, call: () => unknown): Promise<void> => {
     try {
-      await tell()
+      await call()
     } catch (err) {
       logSafely(log, 'error', { err, export: receipt }, `${what} failed`)
     }
   }
   await Promise.all([
-    receipts && attempt('the receipt store', () => receipts.put(receipt)),
-    onReceipt && attempt('onReceipt', () => onReceipt(receipt, request))
+    receipts && tell('the receipt store', () => receipts.put(receipt)),
+    onReceipt && tell('onReceipt', () => onReceipt(receipt, request))
   ])
+}
+
+/** One that is refused before its first byte, as what it asks for does not exist, is no failure of the server. */
+function levelOf({ receipt, reason, isReplied }: End): LogLevel {
+  const status = attempt(() => statusOf(reason)) ?? 500
+  return isReplied && status >= 400 && status < 500 ? 'info' : levels[receipt.status]
+}
+
+/** As Fastify reads it. */
+function statusOf(error: (Error & { statusCode?: number; status?: number }) | undefined): number | undefined {
+  return error?.statusCode || error?.status
 }
 
 const warnings = {

@@ -23,8 +23,10 @@ import {
   addTrailers,
   dropLength,
   dropTrailers,
-  exportIdHeader,
+  hasType,
   separateTrailerNames,
+  setExportId,
+  setStreamHeaders,
   takesTrailers
 } from './headers.ts'
 import { PushBuffer } from './push-buffer.ts'
@@ -35,6 +37,8 @@ export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Rec
   stallTimeout: number
   maxDuration: number
   id: string
+  /** Of a download. */
+  filename?: string
   report: string
   helper: 'csv' | 'streamText'
   digest: boolean
@@ -55,8 +59,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #chunks: Chunks<T>
   readonly #ending: Ending
   readonly #maxDuration: Deadline
+  /** Whether the reply is this body's, also where it is sent without one. */
+  #isTaken = false
   #sender: Sender | undefined
   #isOffered = false
+  /** Whether an error is sent instead. */
   #isErrorTold = false
   #destination: unknown
   /** Where the sender writes to, if a hook reads this stream. */
@@ -101,6 +108,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
     const { raw } = this.#reply
+    this.#isTaken = true
     if (this.#ending.isOver || !this.#isWanted()) {
       this.#ending.end()
       dropTrailers(raw)
@@ -156,6 +164,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
   override resume(): this {
+    this.#isTaken = true
     if (this.#isWanted()) return super.resume()
     this.#ending.end()
     return this
@@ -201,6 +210,16 @@ export class StreamedBody<T> extends Readable implements Breakable {
   endForError(error: unknown): void {
     this.#isErrorTold = true
     if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error))
+  }
+
+  /** Called just before the head is written, whatever is sent: ours are the last resort. */
+  completeHead(): void {
+    const isStarted = this.#sender !== undefined
+    // Each that is sent has a receipt.
+    setExportId(this.#reply, isStarted ? this.#options.id : undefined)
+    this.#options.coding?.takeBack()
+    if ((isStarted || this.#isTaken) && !this.#isErrorTold)
+      setStreamHeaders(this.#reply, this.#options.filename)
   }
 
   #prepareHead(): void {
@@ -256,9 +275,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
     else this.#finish()
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
-      // Before the first byte the error becomes Fastify's reply, and Fastify logs it.
-      const error = headHasGone(this.#reply.raw) ? reason : undefined
-      this.#running.track(deliver(this.#record.receipt(reason), error, this.#reply, this.#options))
+      const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
+      this.#running.track(deliver(end, this.#reply, this.#options))
     }
   }
 
@@ -270,7 +288,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #sendHead(): void {
     const { raw } = this.#reply
     // Not before Fastify has handed the headers over, for which a hook may still make it wait.
-    if (!headHasGone(raw) && raw.hasHeader(exportIdHeader)) raw.flushHeaders()
+    if (!headHasGone(raw) && hasType(raw)) raw.flushHeaders()
   }
 
   #trailers() {

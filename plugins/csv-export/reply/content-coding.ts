@@ -2,6 +2,7 @@ import type { FastifyReply } from 'fastify'
 import type { ContentCoding } from '../options/http.ts'
 import { type Coder, createCoder } from '../stream/coders.ts'
 import { headHasGone } from './connection.ts'
+import { dropHeader } from './headers.ts'
 
 /** A smaller body is sent as it is, in bytes: coding it would save next to nothing. */
 const smallestCoded = 1_024
@@ -14,14 +15,15 @@ export class ReplyCoding {
   readonly #reply: FastifyReply
   readonly #coding: ContentCoding
   readonly #smallest: number
-  /** Sent as no header as long as it is empty. */
-  readonly #header: string[] = []
+  /** The same coding, as names of codings have no case, but told from one that a hook has set. */
+  readonly #reserved: string
 
   private constructor(reply: FastifyReply, coding: ContentCoding, smallest: number) {
     this.#reply = reply
     this.#coding = coding
     this.#smallest = smallest
-    reply.header('content-encoding', this.#header)
+    this.#reserved = coding.toUpperCase()
+    reply.header('content-encoding', this.#reserved)
   }
 
   /** Sets Vary and takes Content-Encoding; undefined if the client takes none of the codings, or the route has its own. */
@@ -41,12 +43,22 @@ export class ReplyCoding {
    * @returns undefined if the body is to be written as it is
    */
   open(size: number): Coder | undefined {
-    const isTaken = this.#reply.getHeader('content-encoding') === this.#header
-    if (size < this.#smallest || !isTaken || headHasGone(this.#reply.raw)) return undefined
+    if (size < this.#smallest || !this.#isReserved || headHasGone(this.#reply.raw)) return undefined
     // Set by a hook in the meantime.
     if (mustStay(this.#reply)) return undefined
-    this.#header.push(this.#coding)
+    this.#reply.header('content-encoding', this.#coding)
+    // Fastify has handed its headers over.
+    this.#reply.raw.setHeader('content-encoding', this.#coding)
     return createCoder(this.#coding)
+  }
+
+  /** Called before the head is written: what is not coded must not say so. */
+  takeBack(): void {
+    if (this.#isReserved) dropHeader(this.#reply, 'content-encoding')
+  }
+
+  get #isReserved(): boolean {
+    return this.#reply.getHeader('content-encoding') === this.#reserved
   }
 }
 

@@ -2,28 +2,50 @@ import { create as contentDisposition } from 'content-disposition'
 import type { FastifyReply } from 'fastify'
 import { headHasGone, isHttp2 } from './connection.ts'
 
-/** Headers that describe a streamed body, each only where neither the route nor another plugin has set it. */
-export function setStreamHeaders(reply: FastifyReply, id: string, type: string, filename?: string): void {
-  reply.header(exportIdHeader, id)
+/** Set when the helper is called, as hooks decide by it what to do with the body. */
+export function setType(reply: FastifyReply, type: string): void {
   // The length of a stream is not known, and a wrong one would cut it.
   reply.removeHeader('content-length')
-  setDefault(reply, 'content-type', type)
-  if (filename !== undefined) setDefault(reply, 'content-disposition', attachment(filename))
-  setDefault(reply, 'x-content-type-options', 'nosniff')
-  setDefault(reply, 'cache-control', 'no-store')
-  // nginx buffers an upstream's body unless the response says not to.
-  // https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
-  setDefault(reply, 'x-accel-buffering', 'no')
+  if (!isSet(reply, 'content-type')) reply.header('content-type', type)
 }
 
-/** The header that says an export's id. */
-export const exportIdHeader = 'export-id'
+/** Whether Fastify has handed the headers over. */
+export function hasType(raw: FastifyReply['raw']): boolean {
+  return raw.hasHeader('content-type')
+}
+
+/** Calls back just before the head of a reply is written, whoever writes it: no other plugin can set a header later. */
+export function onHead(raw: FastifyReply['raw'], callback: (statusCode: number) => void): void {
+  const write = raw.writeHead
+  raw.writeHead = function (this: typeof raw, ...head: Parameters<typeof write>) {
+    if (!headHasGone(raw)) callback(head[0])
+    return write.apply(this, head)
+  } as typeof write
+}
+
+/** Says the export's id; with none, takes back what an earlier body of the reply has said. */
+export function setExportId(reply: FastifyReply, id: string | undefined): void {
+  dropHeader(reply, exportIdHeader)
+  if (id !== undefined) reply.raw.setHeader(exportIdHeader, id)
+}
+
+/** Headers that describe a streamed body, each only where nobody else has set it. */
+export function setStreamHeaders(reply: FastifyReply, filename: string | undefined): void {
+  if (filename !== undefined) setLate(reply, 'content-disposition', attachment(filename))
+  setLate(reply, 'x-content-type-options', 'nosniff')
+  setLate(reply, 'cache-control', 'no-store')
+  // nginx buffers an upstream's body unless the response says not to.
+  // https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
+  setLate(reply, 'x-accel-buffering', 'no')
+}
+
+const exportIdHeader = 'export-id'
 
 /** Seconds after which a client that was refused may try again. */
 export const retryAfter = '10'
 
 export function setRetryAfter(reply: FastifyReply): void {
-  setDefault(reply, 'retry-after', retryAfter)
+  if (!isSet(reply, 'retry-after')) reply.header('retry-after', retryAfter)
 }
 
 const trailerNames = ['export-rows', 'repr-digest'] as const
@@ -92,14 +114,25 @@ export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCo
   const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']
   for (const name of [...described, 'trailer', 'transfer-encoding']) {
     // Of both: Fastify's own removes Node's, too, be there one or not.
-    if (reply.hasHeader(name)) reply.removeHeader(name)
+    if (reply.hasHeader(name)) dropHeader(reply, name)
   }
   for (const name of trailerNames) reply.removeTrailer(name)
   if (error.statusCode === 503) setRetryAfter(reply)
 }
 
-function setDefault(reply: FastifyReply, name: string, value: string): void {
-  if (!reply.hasHeader(name) && !reply.raw.hasHeader(name)) reply.header(name, value)
+/** Of what has been handed over to `raw`, too. */
+export function dropHeader(reply: FastifyReply, name: string): void {
+  reply.removeHeader(name)
+  reply.raw.removeHeader(name)
+}
+
+/** Fastify has handed its headers over by then. */
+function setLate(reply: FastifyReply, name: string, value: string): void {
+  if (!isSet(reply, name)) reply.raw.setHeader(name, value)
+}
+
+function isSet(reply: FastifyReply, name: string): boolean {
+  return reply.hasHeader(name) || reply.raw.hasHeader(name)
 }
 
 /** RFC 6266: an ASCII `filename` for everyone and `filename*` for the rest. A path is no part of a file's name. */

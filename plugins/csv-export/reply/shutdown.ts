@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Http2Session } from 'node:http2'
 import type { FastifyInstance } from 'fastify'
-import { retryAfter } from './headers.ts'
+import { onHead, retryAfter } from './headers.ts'
 
 /** When the close of a server began. */
 const closings = new WeakMap<object, number>()
@@ -18,9 +18,11 @@ export function prepareToClose(app: FastifyInstance): number {
   const server = app.server as Server & { keepAliveTimeoutBuffer?: number }
   server.keepAliveTimeout = 1
   server.keepAliveTimeoutBuffer = 0
-  // Fastify answers 503 by itself from now on, before any hook runs.
+  // Fastify answers 503 by itself from now on, before any hook runs, unless its `return503OnClosing` is false.
   server.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
-    response.setHeader('retry-after', retryAfter)
+    onHead(response, (statusCode) => {
+      if (statusCode === 503) response.setHeader('retry-after', retryAfter)
+    })
   })
   return 0
 }

@@ -133,6 +133,10 @@ const values: Values = {
     [{ put: () => {}, get: () => undefined }],
     [{ put: () => {} }, { get: () => {} }, func, [], null]
   ],
+  receiptLogLevel: [
+    ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    ['', 'off', 30, false, null]
+  ],
   genExportId: functions,
   maxConcurrent: count,
   concurrencyKey: functions,

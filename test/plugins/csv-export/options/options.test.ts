@@ -207,6 +207,16 @@ t.test('what could never be limited or told apart is refused', async (t) => {
   }
 })
 
+t.test('an id that no header can hold is refused', async (t) => {
+  const app = Fastify()
+  await app.register(csvExport, { genExportId: () => 'one\r\ntwo' })
+  app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  const { statusCode, headers, body } = await app.inject('/')
+  t.equal(statusCode, 500)
+  t.equal(headers['export-id'], undefined)
+  t.match(body, /genExportId.*what a header can hold/)
+})
+
 t.test('a wrong column does not compile', async (t) => {
   await serve(t, (app) => {
     interface Cargo {
