@@ -182,6 +182,29 @@ t.test('an iterator that does nothing of return() while next() is pending', asyn
   })
 })
 
+t.test('a generator that ends its export while it runs cleans up', async (t) => {
+  for (const kind of ['synchronous', 'asynchronous']) {
+    t.test(kind, async (t) => {
+      let isClean = false
+      function* rows(): Generator<object> {
+        try {
+          yield row
+          chunks.return?.()
+          yield row
+        } finally {
+          isClean = true
+        }
+      }
+      async function* asynchronous() {
+        yield* rows()
+      }
+      const chunks = toCsv(kind === 'synchronous' ? rows : asynchronous)
+      t.match(await chunks.next(), { done: true })
+      t.ok(await becomes(() => isClean, 300))
+    })
+  }
+})
+
 const silent = () => new Readable({ objectMode: true, read() {} })
 
 /** Streams by what frees them, and whether that knows the reason. */

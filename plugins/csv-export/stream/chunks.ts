@@ -160,12 +160,12 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         this.#state = 'waiting'
         this.#checkForPause()
         step = await step
-        if (this.#isOver()) {
-          if (!step?.done) this.#source.releaseAgain()
-          return
-        }
-        this.#state = 'giving'
+        if (this.#state === 'waiting') this.#state = 'giving'
         this.#sourceDeadline.stop()
+      }
+      if (this.#isOver()) {
+        if (!step?.done) this.#source.releaseAgain()
+        return
       }
       if (step === undefined) continue
       if (step.done) this.#end()

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import { describe, isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
 import { toError } from '../guard.ts'
-import { claim, isNodeStream, isUsed, isWebStream } from './streams.ts'
+import { claim, isNodeStream, isUsed, isWebStream, type NodeStream } from './streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -150,13 +150,23 @@ export class Source<T> {
   #letGo(): void {
     const input = this.#input
     this.#attempt(() => unguard(input))
-    // Before `return()`, with which a stream's iterator would destroy it without the reason, or after its pending `next()`.
-    this.#attempt(() => isNodeStream(input) && input.destroy?.(toError(this.#reason)))
-    if (this.#iterator !== undefined) this.releaseAgain()
-    else this.#attempt(() => this.#releaseUnstarted())
+    // A request that its reply is made of would end the connection in an orderly way if it were destroyed before the break.
+    if (isNodeStream(input)) process.nextTick(() => this.#destroy(input))
+    else this.#return()
   }
 
-  #releaseUnstarted(): unknown {
+  #destroy(stream: NodeStream): void {
+    this.#attempt(() => stream.destroy?.(toError(this.#reason)))
+    // Its iterator would destroy it without the reason, or after its pending `next()`.
+    this.#return()
+  }
+
+  #return(): void {
+    if (this.#iterator !== undefined) this.releaseAgain()
+    else this.#attempt(() => this.#returnUnstarted())
+  }
+
+  #returnUnstarted(): unknown {
     const input = this.#input
     if (isWebStream(input)) return input.cancel(this.#reason)
     return isIterator(input) ? input.return?.() : undefined

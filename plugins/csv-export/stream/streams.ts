@@ -1,6 +1,6 @@
 import { isErrored, Readable } from 'node:stream'
 
-interface NodeStream extends NodeJS.ReadableStream {
+export interface NodeStream extends NodeJS.ReadableStream {
   readableFlowing?: boolean | null
   readableEnded?: boolean
   readableDidRead?: boolean

@@ -151,7 +151,10 @@ t.test('a wrong option fails before a byte is sent and names the fix', async (t)
   let released = 0
   const { url } = await serve(t, (app) => {
     app.get<{ Params: { index: number } }>('/:index', (request, reply) => {
-      const source = Object.assign([{ id: 1 }], { return: () => released++ })
+      const source = Object.assign([{ id: 1 }], {
+        next: () => t.fail('never asked'),
+        return: () => released++
+      })
       return reply.csv(source, wrong[request.params.index]?.[0] as CsvOptions)
     })
   })
