@@ -8,7 +8,7 @@ import {
   CSV_EXPORT_MAX_DURATION
 } from '../errors.ts'
 import { toError } from '../guard.ts'
-import { deliver, publishProgress, publishStart, type Recipients } from '../receipts/delivery.ts'
+import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
 import { ExportRecord } from '../receipts/record.ts'
 import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
 import { Deadline } from '../stream/deadline.ts'
@@ -223,7 +223,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       }
     })
     this.#maxDuration.start()
-    publishStart(this.#record.progress)
+    announce(this.#record, this.#reply, this.#options)
     this.#sender
       .send(chunks)
       .then(() => this.#ending.isOver || onSent())
