@@ -29,6 +29,7 @@ import { MemoryReceipts } from './receipts/receipts.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
+import { watchWrongRequests } from './reply/hold.ts'
 import { RunningExports } from './reply/running.ts'
 import { prepareToClose, watchSessions } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
@@ -72,7 +73,7 @@ declare module 'fastify' {
   }
 }
 
-type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'key' | 'coding'> &
+type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding'> &
   Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] }
 
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
@@ -83,17 +84,28 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   checkSettings(settle(csvDefaults, registered, {}))
   const running = new RunningExports(server)
   const closeSessions = watchSessions(app.server)
+  watchWrongRequests(app.server)
   app.addHook('preClose', async () => {
     const passed = prepareToClose(app)
     await running.close(Math.max(0, closeGrace - passed))
     closeSessions()
   })
 
-  app.addHook('onError', async (_request, reply, error) => {
-    const replaced = (reply as WithBody)[body]
-    if (replaced === undefined) return
-    replaced.isReplaced = true
-    prepareErrorReply(reply, error)
+  // No async function: what Fastify throws after one, as where the head has gone, nobody would catch.
+  app.addHook('onError', (_request, reply, error, done) => {
+    const streamed = (reply as WithBody)[body]
+    if (streamed !== undefined) {
+      streamed.endForError(error)
+      prepareErrorReply(reply, error)
+    }
+    done()
+  })
+
+  // The first time it comes with the body itself, or with what a hook has made of it.
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    const refusal = (reply as WithBody)[body]?.admitReply()
+    if (refusal === undefined) done()
+    else done(refusal)
   })
 
   app.decorateReply('csv', function (
@@ -161,7 +173,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         reply,
         source,
         encoder,
-        { ...settings, id, report, key, coding },
+        { ...settings, id, report, helper, key, coding },
         running
       )
       // Whichever is the latest then.
@@ -169,7 +181,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       ;(reply as WithBody)[body] = streamed
       return reply.send(streamed) as R
     } catch (error) {
-      source.release()
+      source.release(error)
       throw toError(error)
     }
   }

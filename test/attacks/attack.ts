@@ -6,24 +6,29 @@ import { finished } from 'node:stream/promises'
 import { gunzipSync } from 'node:zlib'
 import type { Test } from 'tap'
 import type { Receipt } from '../../plugins/csv-export/index.ts'
+import { getHttp2, patience } from './wire.ts'
 
 /** A server in a process of its own, started anew if an attack has ended it. */
 export class Victim extends EventEmitter {
   readonly #subject: string
+  readonly #http: 'http1' | 'http2'
   #child: ChildProcess | undefined
   #url = ''
   #stderr = ''
   #receipts: Receipt[] = []
+  #said: Said[] = []
   #attacks = 0
 
-  private constructor(subject: string) {
+  private constructor(subject: string, http: 'http1' | 'http2') {
     super()
     this.#subject = subject
+    this.#http = http
+    this.setMaxListeners(0)
   }
 
   /** @param subject what the server does: the URL of a module as `Subject` in victim.ts */
-  static async start(t: Test, subject: URL): Promise<Victim> {
-    const victim = new Victim(subject.href)
+  static async start(t: Test, subject: URL, http: 'http1' | 'http2' = 'http1'): Promise<Victim> {
+    const victim = new Victim(subject.href, http)
     t.teardown(() => victim.#end())
     await victim.#start()
     return victim
@@ -45,29 +50,55 @@ export class Victim extends EventEmitter {
   async checkSurvived(
     t: Test,
     id: string,
-    expected: Partial<Receipt> | undefined,
-    todo: string | false = false
+    expected: Expected<Receipt> | undefined,
+    todo: { next?: string | undefined; receipt?: string | undefined } = {}
   ): Promise<void> {
     const next = await this.#next()
     if (!this.#isAlive()) {
-      t.fail('the process has ended', { stderr: this.#stderr.slice(0, 2_000) })
+      const { next: missing } = todo
+      t.fail('the process has ended', {
+        stderr: this.#stderr.slice(0, 2_000),
+        ...(missing && { todo: missing })
+      })
       return
     }
-    t.match(next, { status: 200, body: 'id\n1\n', isWhole: true }, 'the next export is served')
+    const served = { status: 200, body: 'id\n1\n', isWhole: true }
+    t.match(next, served, 'the next export is served', { todo: todo.next ?? false })
     // Sent through the same channel: those of the attack are here.
     const receipts = this.#receipts.filter((receipt) => receipt.id === id)
-    t.match(receipts, expected === undefined ? [] : [expected], 'the receipts', { todo })
-    t.equal(receipts.length, expected === undefined ? 0 : 1, 'no more of them')
+    const wanted = expected === undefined ? [] : [expected]
+    t.match(receipts, wanted, 'the receipts', { todo: todo.receipt ?? false })
+    t.equal(receipts.length, wanted.length, 'no more of them', { todo: todo.receipt ?? false })
+    // One that keeps the place would be in the way of the attacks to come.
+    if (next.status !== 200) await this.stop()
   }
 
-  /** Ends one that does not answer any more. */
-  async kill(): Promise<void> {
-    const exited = once(this, 'exit')
-    this.#child?.kill('SIGKILL')
-    await exited
+  /** Resolves when the subject has said something of the attack, or `within` milliseconds have passed. */
+  async said(id: string, what: string, within = 2_000): Promise<Said | undefined> {
+    const find = () => this.#said.find((said) => said.id === id && said.what === what)
+    const { signal, stop } = patience(within)
+    while (find() === undefined && !signal.aborted) await once(this, 'said', { signal }).catch(() => {})
+    stop()
+    return find()
   }
 
-  async #next(): Promise<Reply> {
+  /** Resolves when a receipt of the attack has come, or `within` milliseconds have passed. */
+  async receipt(id: string, within = 2_000): Promise<Receipt | undefined> {
+    const find = () => this.#receipts.find((receipt) => receipt.id === id)
+    const { signal, stop } = patience(within)
+    while (find() === undefined && !signal.aborted) await once(this, 'receipt', { signal }).catch(() => {})
+    stop()
+    return find()
+  }
+
+  /** Ends the process; the next attack finds a new one. */
+  async stop(): Promise<void> {
+    if (this.#child === undefined) return
+    this.#child.kill('SIGKILL')
+    await once(this, 'exit')
+  }
+
+  async #next(): Promise<Partial<Reply>> {
     const id = `next-${this.#attacks}`
     const told = new Promise<void>((resolve) => {
       const look = () => {
@@ -81,11 +112,17 @@ export class Victim extends EventEmitter {
     // A client that sees the end of its reply may be ahead of the server.
     const deadline = performance.now() + 2_000
     for (;;) {
-      const next = await get(`${this.#url}/next`, { 'x-export': id }).catch((error) => error)
+      const next = await this.#get(`${this.#url}/next`, { 'x-export': id })
       const isServed = next.status === 200
       if (isServed) await told
       if (isServed || !this.#isAlive() || performance.now() > deadline) return next
     }
+  }
+
+  async #get(url: string, headers: Record<string, string>): Promise<Partial<Reply>> {
+    if (this.#http === 'http1') return get(url, headers).catch((error) => error)
+    const { status, body, end } = await getHttp2(url, headers)
+    return { status, body, isWhole: end === 'whole' }
   }
 
   #isAlive(): boolean {
@@ -93,7 +130,7 @@ export class Victim extends EventEmitter {
   }
 
   async #start(): Promise<void> {
-    const child = fork(new URL('victim.ts', import.meta.url), [this.#subject], { silent: true })
+    const child = fork(new URL('victim.ts', import.meta.url), [this.#subject, this.#http], { silent: true })
     this.#child = child
     this.#stderr = ''
     child.stderr?.on('data', (text) => {
@@ -104,8 +141,12 @@ export class Victim extends EventEmitter {
       this.emit('exit')
     })
     const port = new Promise<number>((resolve, reject) => {
-      child.on('message', (message: { port?: number; receipt?: Receipt }) => {
+      child.on('message', (message: { port?: number; receipt?: Receipt; said?: Said }) => {
         if (message.port !== undefined) resolve(message.port)
+        if (message.said !== undefined) {
+          this.#said.push(message.said)
+          this.emit('said')
+        }
         if (message.receipt === undefined) return
         this.#receipts.push(message.receipt)
         this.emit('receipt')
@@ -123,6 +164,16 @@ export class Victim extends EventEmitter {
     child.disconnect()
     await exited
   }
+}
+
+/** A pattern for `t.match()`. */
+export type Expected<T> = { [key in keyof T]?: T[key] | RegExp }
+
+/** What a subject tells: `process.send({ said })`. */
+export interface Said {
+  id: string
+  what: string
+  value?: unknown
 }
 
 interface Prepared {

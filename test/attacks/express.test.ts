@@ -2,6 +2,7 @@ import t from 'tap'
 import { curl } from '../helper.ts'
 import { skipBefore } from '../programs.ts'
 import { Victim } from './attack.ts'
+import { ask, isBroken, type Version } from './wire.ts'
 
 // @fastify/express makes `raw.headersSent` a flag of its own, which stays false.
 
@@ -35,6 +36,31 @@ t.test('with @fastify/express', async (t) => {
       const { code } = await curl(version, ...args, url)
       t.ok(codes.includes(code), `curl ${code}`)
       await victim.checkSurvived(t, id, { status: 'limit_reached', errorCode: 'FST_ERR_HANDLER_TIMEOUT' })
+    })
+  }
+
+  for (const version of ['1.0', '1.1'] as Version[]) {
+    for (const [limit, status] of Object.entries({
+      maxRows: 'limit_reached',
+      maxBytes: 'limit_reached',
+      maxDuration: 'limit_reached',
+      sourceTimeout: 'source_stalled'
+    } as const)) {
+      t.test(`${limit} is a break, HTTP/${version}`, async (t) => {
+        const { id, url, headers } = await victim.prepare(`/${limit}`)
+        const seen = await ask(version, url, headers)
+        t.ok(isBroken(version, seen), `${seen.status} ${seen.end}`)
+        await victim.checkSurvived(t, id, { status })
+      })
+    }
+
+    t.test(`so is the close of the server, HTTP/${version}`, async (t) => {
+      const { id, url, headers } = await victim.prepare('/closing')
+      const seen = await ask(version, url, headers)
+      t.ok(isBroken(version, seen), `${seen.status} ${seen.end}`)
+      t.ok(await victim.said(id, 'closed'), 'it closes')
+      t.match(await victim.receipt(id), { status: 'server_closing' })
+      await victim.stop()
     })
   }
 

@@ -15,9 +15,14 @@ export interface Subject {
 /** A log that is written, as pino does its work only then. */
 const log = new Writable({ write: (_line, _encoding, done) => done() })
 
-// The process that an attack may end. It tells its parent the address, then each receipt.
-const { default: routes, server, defaults }: Subject = await import(process.argv[2] as string)
-const app = Fastify({ logger: { stream: log }, ...server } as object) as unknown as FastifyInstance
+// The process that an attack may end. It tells its parent the address, then each receipt, and what a subject has to say.
+const [module, http] = process.argv.slice(2) as [string, string]
+const { default: routes, server, defaults }: Subject = await import(module)
+const app = Fastify({
+  logger: { stream: log },
+  http2: http === 'http2',
+  ...server
+} as object) as unknown as FastifyInstance
 await app.register(csvExport, {
   closeGrace: 0,
   maxConcurrent: 1,

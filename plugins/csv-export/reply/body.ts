@@ -5,7 +5,8 @@ import {
   CSV_EXPORT_BODY_DESTROYED,
   CSV_EXPORT_CLIENT_GONE,
   CSV_EXPORT_CLIENT_STALLED,
-  CSV_EXPORT_MAX_DURATION
+  CSV_EXPORT_MAX_DURATION,
+  CSV_EXPORT_NOT_RETURNED
 } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
@@ -15,7 +16,7 @@ import { Deadline } from '../stream/deadline.ts'
 import { type Destination, Sender } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
-import { headHasGone } from './connection.ts'
+import { headHasGone, isHttp2 } from './connection.ts'
 import type { ReplyCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
@@ -39,6 +40,7 @@ export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Rec
   /** Of a download. */
   filename?: string
   report: string
+  helper: 'csv' | 'streamText'
   digest: boolean
   coding: ReplyCoding | undefined
   /** Whom the export is counted for. */
@@ -57,11 +59,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #chunks: Chunks<T>
   readonly #ending: Ending
   readonly #maxDuration: Deadline
-  /** Whether an error is sent instead. */
-  isReplaced = false
   /** Whether the reply is this body's, also where it is sent without one. */
   #isTaken = false
   #sender: Sender | undefined
+  #isOffered = false
+  /** Whether an error is sent instead. */
+  #isErrorTold = false
   #destination: unknown
   /** Where the sender writes to, if a hook reads this stream. */
   readonly #buffer = new PushBuffer(this)
@@ -73,7 +76,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     options: BodyOptions,
     running: RunningExports
   ) {
-    super()
+    // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
+    super({ autoDestroy: false })
     running.add(this, options.key)
     this.#reply = reply
     this.#options = options
@@ -108,11 +112,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ending.isOver || !this.#isWanted()) {
       this.#ending.end()
       dropTrailers(raw)
-      // One that failed while a hook made it wait gets an error reply from Fastify.
-      if (end && this.errored === null) destination.end()
+      // One that failed while a hook made it wait gets an error reply from Fastify, which watches this stream or a stage.
+      if (this.errored !== null) {
+        if (destination !== (raw as unknown)) failStream(destination as unknown as Writable, this.errored)
+      } else if (end && !this.#isErrorTold) destination.end()
       return destination
     }
     this.#prepareHead()
+    this.#ending.hold()
     this.#destination = destination
     if (destination !== (raw as unknown)) {
       // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
@@ -127,6 +134,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
+    const { raw } = this.#reply
+    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
+    if (!isHttp2(raw) && raw.socket === null) {
+      raw.once('socket', () => this.#ending.isOver || this.#sendTo(destination, end))
+      return
+    }
     this.#send(destination as unknown as Destination, this.#coded(), () => {
       // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
       if (!end) this.#sendHead()
@@ -173,9 +186,30 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
     if (this.#destination !== undefined && this.#destination !== this.#reply.raw) {
       failStream(this.#destination as Writable, error)
+      // It may watch another one, behind that.
+      setImmediate(() => this.#isErrorTold || this.#reply.send(error))
     }
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
     this.destroy(error)
+  }
+
+  /**
+   * Called each time that something is sent as the reply. Once the body runs, that is a mistake, such as an async handler
+   * that does not return it.
+   */
+  admitReply(): Error | undefined {
+    const isFirst = !this.#isOffered
+    this.#isOffered = true
+    if (isFirst || this.#ending.isOver) return undefined
+    const refusal = new CSV_EXPORT_NOT_RETURNED(this.#options.helper)
+    if (headHasGone(this.#reply.raw)) this.fail(refusal)
+    return refusal
+  }
+
+  /** Fastify replies with an error now, be it this body's own or not. */
+  endForError(error: unknown): void {
+    this.#isErrorTold = true
+    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error))
   }
 
   /** Called just before the head is written, whatever is sent: ours are the last resort. */
@@ -184,7 +218,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     this.#options.coding?.takeBack()
-    if ((isStarted || this.#isTaken) && !this.isReplaced)
+    if ((isStarted || this.#isTaken) && !this.#isErrorTold)
       setStreamHeaders(this.#reply, this.#options.filename)
   }
 

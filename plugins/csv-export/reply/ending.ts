@@ -1,11 +1,12 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { Http2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
 import { attempt, guarded } from '../guard.ts'
 import { breakConnection, headHasGone, isHttp2 } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
+import { holdConnection, holdReply } from './hold.ts'
 
 /**
  * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none
@@ -17,7 +18,8 @@ export class Ending {
   readonly #context = new AsyncResource('fastify-csv-export')
   readonly #http2Stream: Http2Stream | undefined
   /** Kept, as a response loses it when it closes. */
-  readonly #socket: Socket | null
+  #socket: Socket | null = null
+  readonly #releases: (() => void)[] = []
   #isWritten = false
   #isOver = false
 
@@ -26,12 +28,13 @@ export class Ending {
     this.#onEnd = onEnd
     const { raw, request } = reply
     this.#http2Stream = isHttp2(raw) ? raw.stream : undefined
-    this.#socket = isHttp2(raw) ? null : raw.socket
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
     raw.on('close', this.#onClose).on('finish', this.#onFinish)
     // A stream that its client resets without an error says nothing else while writes wait.
     this.#http2Stream?.on('aborted', this.#onClose)
-    this.#socket?.prependListener('end', this.#onHalfClose)
+    if (!isHttp2(raw) && raw.socket !== null) this.#takeSocket(raw.socket)
+    // A pipelined reply has none before those ahead of it have been sent.
+    else raw.once('socket', this.#takeSocket)
     if (request.routeOptions.handlerTimeout) request.signal.addEventListener('abort', this.#onHandlerTimeout)
   }
 
@@ -40,6 +43,11 @@ export class Ending {
     const { raw } = this.#reply
     if (isHttp2(raw)) return raw.stream.destroyed || raw.stream.aborted
     return raw.destroyed || this.#socket?.destroyed === true
+  }
+
+  /** From now on only the body itself ends the reply, once it is written. */
+  hold(): void {
+    this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, this.#onEndedByOthers))
   }
 
   get isOver(): boolean {
@@ -61,8 +69,9 @@ export class Ending {
     this.#isOver = true
     // First, as what follows belongs to others too.
     this.#context.runInAsyncScope(this.#onEnd, null, reason)
+    for (const release of this.#releases) release()
     const { raw, request } = this.#reply
-    raw.off('close', this.#onClose).off('finish', this.#onFinish)
+    raw.off('close', this.#onClose).off('finish', this.#onFinish).off('socket', this.#takeSocket)
     this.#http2Stream?.off('aborted', this.#onClose)
     this.#socket?.off('end', this.#onHalfClose)
     if (request.routeOptions.handlerTimeout) {
@@ -93,9 +102,23 @@ export class Ending {
     prepareErrorReply(this.#reply, reason)
   })
 
+  readonly #takeSocket = (socket: Socket): void => {
+    this.#socket = socket
+    socket.prependListener('end', this.#onHalfClose)
+    this.#releases.push(holdConnection(socket, this.#onEndedByOthers))
+  }
+
+  /** Before the head has gone too: with none, or with theirs, it would be no reply, or look like a whole one. */
+  readonly #onEndedByOthers = (error: unknown): void => {
+    const reason = error instanceof Error ? error : new CSV_EXPORT_BODY_DESTROYED()
+    attempt(() => this.end(isOfClient(error) ? new CSV_EXPORT_CLIENT_GONE() : reason))
+    attempt(() => breakConnection(this.#reply.raw))
+  }
+
   /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
   readonly #onHalfClose = this.#guarded(() => {
-    if (this.#isWritten) return
+    const { httpAllowHalfOpen } = this.#reply.server.server as { httpAllowHalfOpen?: boolean }
+    if (this.#isWritten || httpAllowHalfOpen) return
     this.end(new CSV_EXPORT_CLIENT_GONE())
     breakConnection(this.#reply.raw)
   })
@@ -111,9 +134,26 @@ export class Ending {
   readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
 
   #onReplyEnd(isAllSent: boolean): void {
-    if (!this.#reply.raw.writableEnded) this.end(new CSV_EXPORT_CLIENT_GONE())
-    else if (!this.#isWritten) this.end(new CSV_EXPORT_BODY_DESTROYED())
+    if (!this.#reply.raw.writableEnded) {
+      this.end(
+        isClosedByClient(this.#socket) ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED()
+      )
+    } else if (!this.#isWritten) this.end(new CSV_EXPORT_BODY_DESTROYED())
     else if (isAllSent) this.end()
     else this.end(new CSV_EXPORT_CLIENT_GONE())
   }
+}
+
+/** A stream of HTTP/2 is closed by nobody else, as those of the server come through `hold()`. */
+function isClosedByClient(socket: Socket | null): boolean {
+  return !(socket instanceof Socket) || socket.readableEnded || isOfClient(socket.errored)
+}
+
+/** An error of the network, or of what the client has sent, or not in time. */
+function isOfClient(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown }
+  return (
+    typeof code === 'string' &&
+    /^(E[A-Z]+$|HPE_|ERR_HTTP_REQUEST_TIMEOUT$|ERR_HTTP2_SESSION_ERROR$)/.test(code)
+  )
 }

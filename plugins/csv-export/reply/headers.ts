@@ -99,15 +99,22 @@ export function dropLength(raw: FastifyReply['raw']): void {
 /** A reply without a body, or without chunks, has no place for them, and Node throws if it announces them. */
 export function dropTrailers(raw: FastifyReply['raw']): void {
   if (headHasGone(raw)) return
-  raw.removeHeader('trailer')
-  raw.removeHeader('transfer-encoding')
+  drop(raw, 'trailer')
+  drop(raw, 'transfer-encoding')
+}
+
+/** Node makes no chunks for a reply that its transfer-encoding has been removed from, even if there was none. */
+function drop(raw: FastifyReply['raw'], name: string): void {
+  if (raw.hasHeader(name)) raw.removeHeader(name)
 }
 
 /** Makes a reply that was prepared as a download ready to carry an error instead. */
 export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCode?: number }): void {
+  if (headHasGone(reply.raw)) return
   const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']
   for (const name of [...described, 'trailer', 'transfer-encoding']) {
-    dropHeader(reply, name)
+    // Of both: Fastify's own removes Node's, too, be there one or not.
+    if (reply.hasHeader(name)) dropHeader(reply, name)
   }
   for (const name of trailerNames) reply.removeTrailer(name)
   if (error.statusCode === 503) setRetryAfter(reply)

@@ -32,6 +32,12 @@ export const mark: Buffer = Buffer.alloc(0)
 /** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
 const largestChunk = 65_536
 
+/** Looking at the clock costs as much as a short row. */
+const stepsBetweenLooks = 16
+
+/** Milliseconds of one turn for a chunk: one that has to wait for another turn takes memory, so few must. */
+const chunkTurn = 5
+
 type Result = IteratorResult<Buffer, undefined>
 
 /**
@@ -122,7 +128,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#stopTimers()
     if (!isSourceOver) {
       this.#abort.abort(reason)
-      this.#source.release()
+      this.#source.release(this.#abort.signal.reason)
     }
     this.#give()
   }
@@ -142,20 +148,26 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     // A source that never waits would keep everything else waiting. A small file is made at once.
     await (this.#record.bytes > 0 ? ownTurn() : turnIfDue())
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
-    while (this.#reader !== undefined && !this.#isFull() && !this.#isOver()) {
+    for (let steps = 1; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
+      if (steps % stepsBetweenLooks === 0) {
+        const turn = turnIfDue(chunkTurn)
+        // An await for nothing costs as much as a short row, too.
+        if (turn !== undefined) await turn
+        continue
+      }
       let step = this.#source.next()
       if (isPromiseLike(step)) {
         this.#state = 'waiting'
         this.#checkForPause()
         step = await step
-        if (this.#isOver()) return
+        if (this.#isOver()) {
+          if (!step?.done) this.#source.releaseAgain()
+          return
+        }
         this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
-      if (step === undefined) {
-        await turnIfDue()
-        continue
-      }
+      if (step === undefined) continue
       if (step.done) this.#end()
       else this.#add(this.#encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
@@ -179,6 +191,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   }
 
   #end(): void {
+    this.#source.end()
     this.#text += this.#encoder.end()
     this.#state = 'ended'
     this.#stopTimers()

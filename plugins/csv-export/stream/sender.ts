@@ -70,7 +70,8 @@ export class Sender {
   #write(chunk: Uint8Array): void {
     if (this.#isTaken()) this.#stall.start()
     this.#uncalled++
-    this.#isFull = !this.#destination.write(chunk, this.#onCalledBack)
+    // What wraps a response may return nothing.
+    this.#isFull = this.#destination.write(chunk, this.#onCalledBack) === false
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
     this.#options.onWrite(chunk)

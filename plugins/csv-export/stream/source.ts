@@ -1,6 +1,8 @@
+import { EventEmitter } from 'node:events'
 import { describe, isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
-import { claim, isUsed } from './used-streams.ts'
+import { toError } from '../guard.ts'
+import { claim, isNodeStream, isUsed, isWebStream } from './streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -25,9 +27,10 @@ interface Batches<T> {
  * Whatever the items' own code does, `release()` neither throws nor rejects.
  */
 export class Source<T> {
-  #input: SourceInput<T> | undefined
+  #input: SourceInput<T>
   #iterator: Iterator<T> | AsyncIterator<T> | undefined
   #released = false
+  #reason: unknown
   readonly #name: string
   readonly #onReleaseError: (error: unknown) => void
   #inBatches = false
@@ -52,8 +55,9 @@ export class Source<T> {
     this.#onReleaseError = onReleaseError
     guard(input)
     if (typeof input === 'function' || !isUsed(input)) return
-    this.release()
-    throw new CSV_EXPORT_SOURCE_USED(name)
+    const error = new CSV_EXPORT_SOURCE_USED(name)
+    this.release(error)
+    throw error
   }
 
   /**
@@ -62,17 +66,17 @@ export class Source<T> {
    */
   async open(signal: AbortSignal, inBatches: boolean): Promise<void> {
     this.#inBatches = inBatches
-    const input = this.#input as SourceInput<T>
+    const input = this.#input
     const items = typeof input === 'function' ? await input({ signal }) : input
     if (!isItems(items)) throw new CSV_EXPORT_INVALID_ROWS(this.#name, describe(items))
-    guard(items)
+    if (items !== input) guard(items)
     this.#input = items
     // The client may have left while the function was still opening its items.
     if (this.#released) this.#letGo()
     else if (isUsed(items)) throw new CSV_EXPORT_SOURCE_USED(this.#name)
     else {
       claim(items)
-      this.#iterator = iterate(items)
+      this.#iterator = this.#iterate(items)
     }
   }
 
@@ -98,6 +102,8 @@ export class Source<T> {
 
   readonly #openBatch = (step: IteratorResult<readonly T[]>): Step<T> => {
     if (step.done) return step
+    // Whatever it is, nobody wants it any more.
+    if (this.#released) return undefined
     this.#batchCount++
     if (!Array.isArray(step.value)) throw new CSV_EXPORT_INVALID_BATCH(this.#batchCount, describe(step.value))
     this.#batch = step.value
@@ -105,27 +111,60 @@ export class Source<T> {
     return step.value.length === 0 ? undefined : this.#nextOfBatch()
   }
 
-  /** Ends the items early: `return()` on a started iterator; `return()`, `destroy()` or `cancel()` on unstarted items. */
-  release(): void {
+  #iterate(items: Items<T>): Iterator<T> | AsyncIterator<T> {
+    if (isWebStream(items)) {
+      // Its own iterator would keep a pending read from being cancelled.
+      const reader = items.getReader()
+      return {
+        next: () => reader.read() as Promise<IteratorResult<T>>,
+        return: () => reader.cancel(this.#reason) as Promise<never>
+      }
+    }
+    const { [Symbol.asyncIterator]: asynchronous } = items as AsyncIterable<T>
+    return asynchronous ? asynchronous.call(items) : (items as Iterable<T>)[Symbol.iterator]()
+  }
+
+  /** The items have ended by themselves: there is nothing to let go of. */
+  end(): void {
+    this.#released = true
+    unguard(this.#input)
+  }
+
+  /**
+   * Ends the items early: `return()` on an iterator, and `destroy()` or `cancel()` on a stream. What else is iterable is
+   * the user's own, and may have methods of these names that have nothing to do with an export.
+   * @param reason what a stream is told
+   */
+  release(reason: unknown): void {
     if (this.#released) return
     this.#released = true
+    this.#reason = reason
     this.#letGo()
   }
 
-  #letGo(): void {
-    const input = this.#input as Releasable | (() => unknown)
-    if (this.#iterator !== undefined) {
-      this.#attempt(this.#iterator as Releasable, (iterator) => iterator.return)
-      // A stream's iterator answers `return()` only after its pending `next()`, which may be never.
-      this.#attempt(input as Releasable, (items) => items.destroy)
-    } else if (typeof input !== 'function') {
-      this.#attempt(input, (items) => items.return ?? items.destroy ?? items.cancel)
-    }
+  /** A `next()` that was pending at the release has given an item: some iterators ignore the `return()` that came before. */
+  releaseAgain(): void {
+    this.#attempt(() => this.#iterator?.return?.())
   }
 
-  #attempt(owner: Releasable, choose: (owner: Releasable) => (() => unknown) | undefined): void {
+  #letGo(): void {
+    const input = this.#input
+    this.#attempt(() => unguard(input))
+    // Before `return()`, with which a stream's iterator would destroy it without the reason, or after its pending `next()`.
+    this.#attempt(() => isNodeStream(input) && input.destroy?.(toError(this.#reason)))
+    if (this.#iterator !== undefined) this.releaseAgain()
+    else this.#attempt(() => this.#releaseUnstarted())
+  }
+
+  #releaseUnstarted(): unknown {
+    const input = this.#input
+    if (isWebStream(input)) return input.cancel(this.#reason)
+    return isIterator(input) ? input.return?.() : undefined
+  }
+
+  #attempt(release: () => unknown): void {
     try {
-      const result = choose(owner)?.call(owner)
+      const result = release()
       // Not awaited: a generator that waits for something runs its `finally` only after that wait.
       if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
     } catch (error) {
@@ -134,30 +173,24 @@ export class Source<T> {
   }
 }
 
-interface Releasable {
-  return?(): unknown
-  destroy?(): unknown
-  cancel?(): unknown
-}
-
 function isItems(value: unknown): value is Items<unknown> {
   if (value === null || typeof value !== 'object') return false
   const items = value as Partial<Iterable<unknown> & AsyncIterable<unknown>>
   return typeof items[Symbol.asyncIterator] === 'function' || typeof items[Symbol.iterator] === 'function'
 }
 
-function iterate<T>(items: Items<T>): Iterator<T> | AsyncIterator<T> {
-  if (items instanceof ReadableStream) {
-    // Its own iterator would keep a pending read from being cancelled.
-    const reader = items.getReader()
-    return { next: () => reader.read(), return: () => reader.cancel() } as unknown as AsyncIterator<T>
-  }
-  const { [Symbol.asyncIterator]: asynchronous } = items as AsyncIterable<T>
-  return asynchronous ? asynchronous.call(items) : (items as Iterable<T>)[Symbol.iterator]()
+function isIterator(items: object): items is Iterator<unknown> {
+  return 'next' in items && typeof items.next === 'function'
 }
+
+function ignore(): void {}
 
 /** An 'error' event of a stream that nobody iterates yet, or any more, must not end the process. */
 function guard(items: unknown): void {
-  const { on } = items as { on?: (event: string, listener: () => void) => void }
-  if (typeof on === 'function') on.call(items, 'error', () => {})
+  if (items instanceof EventEmitter) items.on('error', ignore)
+}
+
+/** A stream, which is of no use to anybody else, may fail long after it was let go of. Another emitter may be shared. */
+function unguard(items: unknown): void {
+  if (items instanceof EventEmitter && !isNodeStream(items)) items.off('error', ignore)
 }

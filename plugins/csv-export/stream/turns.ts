@@ -17,14 +17,17 @@ export function ownTurn(): Promise<void> {
   })
 }
 
-/** As `ownTurn()`, but undefined while the turn that is being used has time left. */
-export function turnIfDue(): Promise<void> | undefined {
+/**
+ * As `ownTurn()`, but undefined while the turn that is being used has time left.
+ * @param longest milliseconds
+ */
+export function turnIfDue(longest = longestTurn): Promise<void> | undefined {
   if (startedAt === undefined) {
     startedAt = performance.now()
     planNext()
     return undefined
   }
-  return performance.now() - startedAt < longestTurn ? undefined : ownTurn()
+  return performance.now() - startedAt < longest ? undefined : ownTurn()
 }
 
 function planNext(): void {

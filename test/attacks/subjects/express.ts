@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import express from '@fastify/express'
 import type { FastifyInstance } from 'fastify'
 import { pausing } from './pace.ts'
+import { say } from './say.ts'
 
 const row = { id: 1 }
 
@@ -35,6 +36,28 @@ export default async function (app: FastifyInstance): Promise<void> {
     reply.csv(async function* ({ signal }) {
       yield row
       await once(signal, 'abort')
+    })
+  )
+  const limits = { maxRows: 1, maxDuration: 50, sourceTimeout: 50, maxBytes: 5 }
+  for (const [limit, value] of Object.entries(limits)) {
+    app.get(`/${limit}`, (_request, reply) =>
+      reply.csv(
+        async function* ({ signal }) {
+          yield row
+          await setTimeout(20)
+          yield row
+          if (!signal.aborted) await once(signal, 'abort')
+        },
+        { [limit]: value }
+      )
+    )
+  }
+  app.get('/closing', (request, reply) =>
+    reply.csv(async function* ({ signal }) {
+      yield row
+      await setTimeout(20)
+      app.close().then(() => say({ id: String(request.headers['x-export']), what: 'closed' }))
+      if (!signal.aborted) await once(signal, 'abort')
     })
   )
 }

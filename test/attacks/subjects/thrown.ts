@@ -79,8 +79,8 @@ export const places: Record<string, (thrown: unknown) => SourceInput<typeof row>
         }
       })
     }),
-  'on, a getter of what the rows function returns': (thrown) => () =>
-    Object.defineProperty([row], 'on', {
+  'getReader, a getter of what the rows function returns': (thrown) => () =>
+    Object.defineProperty(Object.assign([row], { locked: false }), 'getReader', {
       get() {
         throw thrown
       }

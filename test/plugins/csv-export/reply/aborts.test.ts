@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { connect, constants } from 'node:http2'
@@ -141,6 +142,7 @@ t.test('a client that left before the reply was made', async (t) => {
         async *[Symbol.asyncIterator](): AsyncGenerator<object> {
           called = true
         },
+        next: () => assert.fail('never started'),
         return: () => source.rows({ signal: AbortSignal.abort() })[Symbol.asyncIterator]().return()
       } as AsyncIterable<Record<string, any>>)
     })

@@ -276,7 +276,7 @@ t.test('a client that leaves or stalls', async (t) => {
   await released.opened
 })
 
-t.test('what has been coded when the client has gone is not counted as sent', async (t) => {
+t.test('what has been coded when the connection has gone is not counted as sent', async (t) => {
   const { opened: receipt, open: onReceipt } = gate<Receipt>()
   const { url } = await serve(
     t,
@@ -297,7 +297,7 @@ t.test('what has been coded when the client has gone is not counted as sent', as
   )
   await t.rejects(read(url, { 'accept-encoding': 'gzip' }))
   const { status, sentBytes } = await receipt
-  t.equal(status, 'client_gone')
+  t.equal(status, 'source_failed')
   t.ok(sentBytes < 100, `${sentBytes} bytes`)
 })
 

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
@@ -211,6 +212,7 @@ t.test('HEAD, 204 and 304 start no source and release it', async (t) => {
       opened++
       return generate(users)
     },
+    next: () => assert.fail('it is asked for its iterator'),
     async return() {
       released++
     }

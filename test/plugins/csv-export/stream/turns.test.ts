@@ -19,10 +19,19 @@ t.test('empty batches are skipped, however many there are', async (t) => {
   }
 })
 
-t.test('empty batches that never wait let timers run', async (t) => {
-  let turns = 0
-  const timer = setInterval(() => turns++, 0)
-  for await (const _chunk of toCsv(emptyBatches(), { batches: true, columns: ['a'] }));
-  clearInterval(timer)
-  t.ok(turns > 3, `${turns} turns`)
+t.test('a source that never waits lets timers run, with rows and without', async (t) => {
+  const sources: Record<string, () => AsyncIterable<any[]>> = {
+    batches: emptyBatches,
+    // A limit of about 64 KB would end the chunk, and the turn with it.
+    rows: async function* () {
+      for (let count = 0; count < empties; count++) yield [[]]
+    }
+  }
+  for (const [name, source] of Object.entries(sources)) {
+    let turns = 0
+    const timer = setInterval(() => turns++, 0)
+    for await (const _chunk of toCsv(source(), { batches: true, columns: ['a'], chunkSize: 1e9 }));
+    clearInterval(timer)
+    t.ok(turns > 3, `${name}: ${turns} turns`)
+  }
 })

@@ -5,6 +5,7 @@ interface NodeStream extends NodeJS.ReadableStream {
   readableEnded?: boolean
   readableDidRead?: boolean
   errored?: Error | null
+  destroy?(error?: Error): unknown
   _readableState?: { endEmitted?: boolean; destroyed?: boolean }
 }
 
@@ -34,10 +35,10 @@ function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream)
   return readableDidRead === undefined && (state?.endEmitted === true || state?.destroyed === true)
 }
 
-function isWebStream(items: object): items is ReadableStream {
-  return 'getReader' in items && typeof items.getReader === 'function'
+export function isWebStream(items: object): items is ReadableStream {
+  return 'locked' in items && 'getReader' in items && typeof items.getReader === 'function'
 }
 
-function isNodeStream(items: object): items is NodeStream {
+export function isNodeStream(items: object): items is NodeStream {
   return 'on' in items && 'listenerCount' in items && 'readableFlowing' in items
 }

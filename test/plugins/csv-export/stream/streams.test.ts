@@ -331,6 +331,8 @@ t.test('a stream whose client has left while it was opened is only let go of', a
   await opening.opened
   client.abort()
   await t.rejects(response)
-  await once(await opened.opened, 'close')
+  const stream = await opened.opened
+  const [error] = await once(stream, 'error')
+  t.match(error, { code: 'CSV_EXPORT_CLIENT_GONE' })
   t.match(await log.find(/client_gone/), { export: { status: 'client_gone' } })
 })

@@ -1,0 +1,99 @@
+import type { Server, ServerResponse } from 'node:http'
+import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
+import { attempt } from '../guard.ts'
+import { isHttp2 } from './connection.ts'
+
+type Method = (...args: unknown[]) => unknown
+
+/**
+ * Keeps the end of a reply for its body: what anybody else ends would be a part that looks like the whole.
+ * @param isEnd whether an end is the body's own
+ * @param onOthers called instead of an end that is not
+ * @returns gives the reply back
+ */
+export function holdReply(
+  raw: ServerResponse | Http2ServerResponse,
+  isEnd: () => boolean,
+  onOthers: (error: unknown) => void
+): () => void {
+  const isOthers = () => !isEnd()
+  const releases = [take(raw, 'end', isOthers, onOthers)]
+  if (isHttp2(raw)) {
+    const { stream } = raw
+    // Node calls them itself for a stream that its client has reset, and for all of a connection that has gone.
+    const isByOthers = () => !isEnd() && !stream.closed && isConnected(stream)
+    releases.push(take(stream, 'end', isOthers, onOthers))
+    for (const name of ['close', 'destroy']) releases.push(take(stream, name, isByOthers, onOthers))
+  } else if (raw.socket !== null) releases.push(take(raw.socket, 'end', isOthers, onOthers))
+  return () => {
+    for (const release of releases) release()
+  }
+}
+
+const onWrongRequest = Symbol('fastify-csv-export.onWrongRequest')
+
+type HeldSocket = Socket & { [onWrongRequest]?: ((error: unknown) => void) | undefined }
+
+/**
+ * Ahead of Fastify, which answers a wrong request, or one that takes too long, on a connection whatever is being sent there:
+ * in the middle of a file, that HTTP/1.0 then takes for whole.
+ */
+export function watchWrongRequests(server: Server): void {
+  server.prependListener('clientError', (error, socket: HeldSocket) => socket[onWrongRequest]?.(error))
+}
+
+/**
+ * From now on a socket is reset by whoever destroys it, as a plain close is how HTTP/1.0 ends a whole body: the flag of
+ * Node's own `resetAndDestroy()`. A UNIX socket cannot be reset.
+ * @param onWrong called when the client sends what is no request
+ * @returns takes that back
+ */
+export function holdConnection(socket: HeldSocket, onWrong: (error: unknown) => void): () => void {
+  socket[onWrongRequest] = onWrong
+  const release = resetWhenDestroyed(socket)
+  return () => {
+    release()
+    if (socket[onWrongRequest] === onWrong) socket[onWrongRequest] = undefined
+  }
+}
+
+function resetWhenDestroyed(socket: Socket): () => void {
+  const { _parent } = socket as { _parent?: Socket | null }
+  const transport = (_parent ?? socket) as { resetAndClosing?: boolean; _handle?: { reset?: unknown } | null }
+  if (typeof transport._handle?.reset !== 'function') return () => {}
+  transport.resetAndClosing = true
+  return () => {
+    transport.resetAndClosing = false
+  }
+}
+
+function take(
+  owner: object,
+  name: string,
+  isOthers: () => boolean,
+  onOthers: (error: unknown) => void
+): () => void {
+  const methods = owner as Record<string, Method>
+  const own = Object.getOwnPropertyDescriptor(owner, name)
+  const original = methods[name] as Method
+  let isHeld = true
+  const held: Method = (...args) => {
+    if (!isHeld || !isOthers()) return original.apply(owner, args)
+    onOthers(args[0])
+    return name === 'destroy' ? original.apply(owner, args) : owner
+  }
+  methods[name] = held
+  return () => {
+    isHeld = false
+    // What has wrapped it since would be lost.
+    if (methods[name] !== held) return
+    if (own === undefined) delete methods[name]
+    else Object.defineProperty(owner, name, own)
+  }
+}
+
+function isConnected(stream: ServerHttp2Stream): boolean {
+  // Node throws for the socket of a session that has none any more.
+  return attempt(() => stream.session?.socket.destroyed) === false
+}

@@ -1,0 +1,125 @@
+import t from 'tap'
+import { Victim } from './attack.ts'
+import { type Seen, type Version, Wire } from './wire.ts'
+
+// Replies to pipelined requests wait for those ahead of them, without a socket.
+
+const long = `id\n${Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join('')}`
+const firsts = { '/slow': 'slow', '/slow-export': 'id\n1\n2\n' }
+
+const request = (path: string, version: Version, id: string, headers = '') =>
+  `GET ${path} HTTP/${version}\r\nhost: a\r\nx-export: ${id}\r\n${headers}\r\n`
+
+const isShort = ({ end }: Seen) => end === 'reset' || end === 'cut'
+
+t.test('an export behind a slower reply', async (t) => {
+  const victim = await Victim.start(t, new URL('subjects/sockets.ts', import.meta.url))
+  for (const [path, text] of Object.entries(firsts)) {
+    const wholes = { '/export': long, '/slow-export': 'id\n1\n2\n' }
+    for (const [second, body] of Object.entries(wholes)) {
+      t.test(`${second} behind ${path} is whole`, async (t) => {
+        const first = await victim.prepare(path)
+        const { id, url } = await victim.prepare(second)
+        const wire = new Wire(url).send(request(path, '1.1', first.id) + request(second, '1.1', id))
+        const seen = await wire.over(2)
+        t.match(seen[0], { body: text, end: 'whole' }, 'the first')
+        t.equal(seen[1]?.end, 'whole', 'the end of the second')
+        t.equal(seen[1]?.body.length, body.length, 'its length')
+        await victim.checkSurvived(t, id, { status: 'complete' })
+      })
+    }
+
+    t.test(`one behind ${path} that fails early is an error reply`, async (t) => {
+      const first = await victim.prepare(path)
+      const { id, url } = await victim.prepare('/early')
+      const wire = new Wire(url).send(request(path, '1.1', first.id) + request('/early', '1.1', id))
+      const seen = await wire.over(2)
+      t.match(seen, [
+        { body: text, end: 'whole' },
+        { status: 500, body: /EARLY/, end: 'whole' }
+      ])
+      await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: 'EARLY' })
+    })
+
+    for (const [second, status] of Object.entries({
+      '/late': 'source_failed',
+      '/limited': 'limit_reached'
+    } as const)) {
+      t.test(`${second} behind ${path} is a break, after the first`, async (t) => {
+        const first = await victim.prepare(path)
+        const { id, url } = await victim.prepare(second)
+        const wire = new Wire(url).send(request(path, '1.1', first.id) + request(second, '1.1', id))
+        const seen = await wire.over(2)
+        t.match(seen[0], { body: text, end: 'whole' }, 'the first')
+        t.ok(seen[1] === undefined || isShort(seen[1]), `the second: ${seen[1]?.status} ${seen[1]?.end}`)
+        await victim.checkSurvived(t, id, { status })
+      })
+    }
+
+    t.test(`the client of one behind ${path} leaves`, async (t) => {
+      const first = await victim.prepare(path)
+      const { id, url } = await victim.prepare('/until-left')
+      const wire = new Wire(url).send(request(path, '1.1', first.id) + request('/until-left', '1.1', id))
+      await victim.said(id, 'running')
+      wire.socket.destroy()
+      await victim.checkSurvived(t, id, { status: 'client_gone' })
+    })
+  }
+
+  for (const version of ['1.0', '1.1'] as Version[]) {
+    for (const path of ['/plain', '/slow', '/slow-export']) {
+      // A body without a length ends an HTTP/1.0 connection.
+      if (version === '1.0' && path === '/slow-export') continue
+      for (const at of ['at once', 'when the export runs']) {
+        t.test(`a half-close ${at} behind ${path}, HTTP/${version}`, async (t) => {
+          const first = await victim.prepare(path)
+          const { id, url } = await victim.prepare('/short-after-half-close')
+          const wire = new Wire(url)
+          wire.send(request(path, version, first.id, 'connection: keep-alive\r\n'))
+          wire.send(request('/short-after-half-close', version, id))
+          if (at === 'at once') wire.socket.end()
+          else {
+            await victim.said(id, 'running')
+            wire.socket.end()
+          }
+          const seen = await wire.over(2)
+          const second = seen[1]
+          const isWhole = second?.end === 'whole' && second.body === 'id\n1\n2\n'
+          const isRight = isWhole || seen.every(({ end }) => end !== 'whole') || second?.end !== 'whole'
+          t.ok(isRight && seen.every(({ end }) => end !== 'none'), JSON.stringify(seen))
+          const receipt = await victim.receipt(id, 500)
+          if (receipt !== undefined || second !== undefined) {
+            await victim.checkSurvived(t, id, { status: isWhole ? 'complete' : 'client_gone' })
+          }
+        })
+      }
+    }
+  }
+})
+
+t.test('a server that allows a half-open connection', async (t) => {
+  const victim = await Victim.start(t, new URL('subjects/half-open.ts', import.meta.url))
+  for (const version of ['1.0', '1.1'] as Version[]) {
+    for (const path of ['/short-after-half-close', '/export']) {
+      t.test(`${path} is whole after a half-close, HTTP/${version}`, async (t) => {
+        const { id, url } = await victim.prepare(path)
+        const wire = new Wire(url).send(request(path, version, id, 'connection: close\r\n'))
+        if (path === '/short-after-half-close') await wire.begun()
+        wire.socket.end()
+        const [seen] = await wire.over()
+        const body = path === '/export' ? long : 'id\n1\n2\n'
+        t.ok(seen?.end === 'whole' && seen.body === body, `${seen?.end} ${seen?.body.length}`)
+        await victim.checkSurvived(t, id, { status: 'complete' })
+      })
+    }
+
+    t.test(`a client that leaves altogether is still noticed, HTTP/${version}`, async (t) => {
+      const { id, url } = await victim.prepare('/until-left')
+      const wire = new Wire(url).send(request('/until-left', version, id))
+      await victim.said(id, 'running')
+      await wire.begun()
+      wire.socket.resetAndDestroy()
+      await victim.checkSurvived(t, id, { status: 'client_gone' })
+    })
+  }
+})
