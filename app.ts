@@ -1,14 +1,10 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import postgres from './database/postgres.ts'
 import { PostgresReceipts } from './database/postgres-receipts.ts'
-import csvExport, {
-  MemoryReceipts,
-  type PluginOptions,
-  type ReceiptStore
-} from './plugins/csv-export/index.ts'
+import csvExport, { MemoryReceipts, type PluginOptions } from './plugins/csv-export/index.ts'
 import commands from './routes/commands.ts'
 import downloads from './routes/downloads.ts'
-import exports from './routes/exports.ts'
+import exports, { type Receipts } from './routes/exports.ts'
 import imports from './routes/imports.ts'
 import index from './routes/index.ts'
 import reports from './routes/reports.ts'
@@ -46,7 +42,7 @@ export async function buildApp(options: AppOptions = {}): Promise<FastifyInstanc
 }
 
 /** Without a database, receipts are kept in memory alone. */
-function openReceipts(app: FastifyInstance, url: string | undefined): ReceiptStore {
+function openReceipts(app: FastifyInstance, url: string | undefined): Receipts {
   if (url === undefined) return new MemoryReceipts()
   const receipts = new PostgresReceipts({ url, log: app.log })
   // By then the last exports have ended: the plugin sees to it before.

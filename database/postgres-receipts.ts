@@ -1,6 +1,11 @@
 import type { FastifyBaseLogger } from 'fastify'
 import pg from 'pg'
-import { MemoryReceipts, type Receipt, type ReceiptStore } from '../plugins/csv-export/index.ts'
+import {
+  type ExportStart,
+  MemoryReceipts,
+  type Receipt,
+  type ReceiptStore
+} from '../plugins/csv-export/index.ts'
 import { DatabaseUnavailable } from './database-unavailable.ts'
 
 export interface PostgresReceiptsOptions {
@@ -34,7 +39,7 @@ export class PostgresReceipts implements ReceiptStore {
   readonly #maxAge: number
   readonly #maxInMemory: number
   readonly #latest: MemoryReceipts
-  readonly #pending = new Map<string, Receipt>()
+  readonly #pending = new Map<string, Receipt | ExportStart>()
   #writing: Promise<void> | undefined
   #retryTimer: NodeJS.Timeout | undefined
   #pause = 0
@@ -57,6 +62,13 @@ export class PostgresReceipts implements ReceiptStore {
     this.#pool.on('error', (error) => log.warn({ err: error }, 'an idle connection of the receipts was lost'))
   }
 
+  /** Resolves when the start is in the database. While that is away, it is left out: the receipt follows in most cases. */
+  async begin(start: ExportStart): Promise<void> {
+    if (this.#retryTimer !== undefined) return
+    this.#pending.set(start.id, start)
+    await this.#write()
+  }
+
   /** Resolves when the receipt is in the database, or waits in memory for the database to be back. */
   async put(receipt: Receipt): Promise<void> {
     this.#latest.put(receipt)
@@ -68,9 +80,21 @@ export class PostgresReceipts implements ReceiptStore {
   /** @throws DatabaseUnavailable */
   async get(id: string): Promise<Receipt | undefined> {
     const latest = this.#latest.get(id)
-    if (latest !== undefined) return latest
+    return latest ?? (await this.#select<Receipt>(id, true))
+  }
+
+  /**
+   * The start of an export that has no receipt.
+   * @throws DatabaseUnavailable
+   */
+  async startOf(id: string): Promise<ExportStart | undefined> {
+    const pending = this.#pending.get(id)
+    return pending !== undefined && !('status' in pending) ? pending : await this.#select(id, false)
+  }
+
+  async #select<T>(id: string, hasEnded: boolean): Promise<T | undefined> {
     try {
-      const { rows } = await this.#pool.query(selectReceipt, [id, this.#maxAge])
+      const { rows } = await this.#pool.query(selectReceipt, [id, this.#maxAge, hasEnded])
       return rows[0]?.receipt
     } catch (error) {
       throw new DatabaseUnavailable(error)
@@ -119,8 +143,12 @@ export class PostgresReceipts implements ReceiptStore {
   async #writeBatch(): Promise<void> {
     const batch = [...this.#pending.values()].slice(0, batchSize)
     const texts = batch.map((receipt) => JSON.stringify(receipt))
-    await this.#pool.query(insertReceipts, [batch.map(({ id }) => id), texts])
-    for (const { id } of batch) this.#pending.delete(id)
+    const haveEnded = batch.map((receipt) => 'status' in receipt)
+    await this.#pool.query(insertReceipts, [batch.map(({ id }) => id), texts, haveEnded])
+    for (const receipt of batch) {
+      // An export may have ended while its start was written.
+      if (this.#pending.get(receipt.id) === receipt) this.#pending.delete(receipt.id)
+    }
   }
 
   #retryLater(error: unknown): void {
@@ -148,13 +176,16 @@ export class PostgresReceipts implements ReceiptStore {
 // option says so, as poolers refuse those. A write whose answer was lost is done again.
 const insertReceipts = `
   WITH setting AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
-  INSERT INTO receipts (id, receipt)
-  SELECT id, receipt FROM setting, unnest($1::uuid[], $2::json[]) AS ended (id, receipt)
-  ON CONFLICT DO NOTHING
+  INSERT INTO receipts (id, receipt, has_ended)
+  SELECT id, receipt, has_ended
+  FROM setting, unnest($1::uuid[], $2::json[], $3::boolean[]) AS told (id, receipt, has_ended)
+  ON CONFLICT (id) DO UPDATE SET receipt = excluded.receipt, has_ended = true, kept_since = now()
+  WHERE excluded.has_ended AND NOT receipts.has_ended
 `
 
 const selectReceipt = `
-  SELECT receipt FROM receipts WHERE id = $1 AND kept_since > now() - $2 * interval '1 day'
+  SELECT receipt FROM receipts
+  WHERE id = $1 AND kept_since > now() - $2 * interval '1 day' AND has_ended = $3
 `
 
 // Of several instances none waits for another one that deletes the same receipts.

@@ -1,14 +1,25 @@
 import createError from '@fastify/error'
 import type { FastifyInstance } from 'fastify'
-import type { ReceiptStore } from '../plugins/csv-export/index.ts'
+import type { ExportStart, ReceiptStore } from '../plugins/csv-export/index.ts'
+
+/** A store that may also know what has no receipt. */
+export interface Receipts extends ReceiptStore {
+  startOf?(id: string): Promise<ExportStart | undefined>
+}
 
 export interface ExportsOptions {
-  receipts: ReceiptStore
+  receipts: Receipts
 }
 
 const UNKNOWN_EXPORT = createError(
   'UNKNOWN_EXPORT',
   'there is no receipt of export %s: it may still be running, or be too old',
+  404
+)
+
+const EXPORT_WITHOUT_END = createError(
+  'EXPORT_WITHOUT_END',
+  'export %s of %s began at %s and has no end on record: it still runs, or its server was killed',
   404
 )
 
@@ -23,7 +34,13 @@ export default async function exports(app: FastifyInstance, { receipts }: Export
     // Upper case is the same UUID: https://www.rfc-editor.org/rfc/rfc9562#section-4
     const id = request.params.id.toLowerCase()
     const receipt = await receipts.get(id)
-    if (receipt === undefined) throw new UNKNOWN_EXPORT(id)
+    if (receipt === undefined) throw without(id, await receipts.startOf?.(id))
     return reply.header('cache-control', 'no-store').send(receipt)
   })
+}
+
+function without(id: string, start: ExportStart | undefined): Error {
+  return start === undefined
+    ? new UNKNOWN_EXPORT(id)
+    : new EXPORT_WITHOUT_END(id, start.report, start.startedAt)
 }

@@ -1,4 +1,7 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
 import { type CurlProcess, printed, startCurl } from './clients.ts'
@@ -52,6 +55,26 @@ t.test('a client that is killed', async (t) => {
   client.kill('SIGKILL')
   t.strictSame(await exit, [null, 'SIGKILL'])
   t.match(await receiptOf(id), { status: 'client_gone', errorCode: 'CSV_EXPORT_CLIENT_GONE', sha256: null })
+  await nextIsWhole(t, server.url)
+})
+
+t.test('a server that is killed', async (t) => {
+  const env = { ...process.env, DATABASE_URL: postgres.url, HOST: '127.0.0.1', PORT: '0' }
+  const killed = spawn(process.execPath, ['server.ts'], { cwd: join(import.meta.dirname, '..'), env })
+  t.teardown(() => killed.kill('SIGKILL'))
+  const text = await printed(killed.stdout, /http:\/\/127\.0\.0\.1:\d+/)
+  const { client, id, exit } = await startDownload(/http:[\w/.:]+/.exec(text)?.[0] as string)
+  const ask = async () => (await (await request(`${other}/exports/${id}`)).body.json()) as { code: string }
+  // Nobody waits for the start to be written.
+  while ((await ask()).code !== 'EXPORT_WITHOUT_END') await turn()
+  killed.kill('SIGKILL')
+  client.stdout.resume()
+  t.not((await exit)[0], 0, 'the client sees a break')
+  t.match(await ask(), {
+    statusCode: 404,
+    code: 'EXPORT_WITHOUT_END',
+    message: /reports\/cargoes\.csv began at/
+  })
   await nextIsWhole(t, server.url)
 })
 

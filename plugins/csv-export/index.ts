@@ -199,6 +199,7 @@ const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
 export type {
+  ExportStart,
   ExportStatus,
   MemoryReceiptsOptions,
   NameList,

@@ -72,6 +72,25 @@ t.test('many at once are all kept, and one put twice is kept once', async (t) =>
   t.equal(rows[0].count, 2_500)
 })
 
+t.test('a start is on record until the export has ended', async (t) => {
+  const { receipts } = openReceipts(t)
+  const { receipts: other } = openReceipts(t)
+  const [one, another] = [receipt(), receipt()]
+  const start = ({ id, report, startedAt }: Receipt) => ({ id, report, startedAt })
+  await receipts.begin(start(one))
+  t.equal(await other.get(one.id), undefined)
+  t.strictSame(await other.startOf(one.id), start(one))
+
+  await receipts.put(one)
+  t.strictSame(await other.get(one.id), one)
+  t.equal(await other.startOf(one.id), undefined)
+
+  await Promise.all([receipts.begin(start(another)), receipts.put(another)])
+  t.strictSame(await other.get(another.id), another, 'ended while its start was written')
+  await receipts.begin(start(another))
+  t.strictSame(await other.get(another.id), another, 'a start that comes late undoes no end')
+})
+
 t.test('a receipt that is too old is gone, and soon deleted', async (t) => {
   const { receipts } = openReceipts(t)
   const [old, young] = [receipt(), receipt()]

@@ -84,7 +84,9 @@ t.test('a client that was cut off asks why', async (t) => {
   const client = startCurl('--include', `${url}/failing`)
   const exit = once(client, 'exit')
   const id = idIn(await printed(client.stdout, /first/))
-  t.equal((await ask(url, id)).statusCode, 404, 'not before it has ended')
+  const { statusCode, body } = await ask(url, id)
+  t.equal(statusCode, 404, 'not before it has ended')
+  t.match(body, { code: 'EXPORT_WITHOUT_END', message: /^export \S+ of \/failing began at \d{4}-.*no end/ })
   open()
   t.not((await exit)[0], 0)
   t.match(await ask(url, id), {

@@ -42,7 +42,10 @@ export interface RegistrationOptions {
 export const registrationOptions = {
   receipts: option(
     rule<ReceiptStore>(
-      (value) => isPlainObject(value) && ['put', 'get'].every((name) => typeof value[name] === 'function'),
+      (value) =>
+        isPlainObject(value) &&
+        ['put', 'get'].every((name) => typeof value[name] === 'function') &&
+        ['function', 'undefined'].includes(typeof value.begin),
       'an object with the functions put(receipt) and get(id), such as new MemoryReceipts()'
     )
   ),

@@ -1,18 +1,22 @@
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { attempt, type LogLevel, logSafely } from '../guard.ts'
-import type { ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
-import type { ExportProgress } from './record.ts'
+import type { ExportStart, ExportStatus, Receipt, ReceiptStore } from './receipts.ts'
+import type { ExportProgress, ExportRecord } from './record.ts'
 
 const startChannel = channel('fastify-csv-export:start')
 const progressChannel = channel('fastify-csv-export:progress')
 const endChannel = channel('fastify-csv-export:end')
 
-/** The progress is asked for only where somebody listens. */
-export function publishStart(progress: () => ExportProgress): void {
-  if (startChannel.hasSubscribers) startChannel.publish(progress())
+/** Tells that an export has begun. Nobody is waited for. */
+export function announce(record: ExportRecord, { log }: FastifyReply, { receipts }: Recipients): void {
+  if (startChannel.hasSubscribers) startChannel.publish(record.progress())
+  if (receipts?.begin === undefined) return
+  const { start } = record
+  tell(log, start, 'the receipt store', () => receipts.begin?.(start))
 }
 
+/** The progress is asked for only where somebody listens. */
 export function publishProgress(progress: () => ExportProgress): void {
   if (progressChannel.hasSubscribers) progressChannel.publish(progress())
 }
@@ -56,17 +60,24 @@ export async function deliver(
   }
   warnOfColumns(log, receipt)
   if (endChannel.hasSubscribers) endChannel.publish(receipt)
-  const tell = async (what: string, call: () => unknown): Promise<void> => {
-    try {
-      await call()
-    } catch (err) {
-      logSafely(log, 'error', { err, export: receipt }, `${what} failed`)
-    }
-  }
   await Promise.all([
-    receipts && tell('the receipt store', () => receipts.put(receipt)),
-    onReceipt && tell('onReceipt', () => onReceipt(receipt, request))
+    receipts && tell(log, receipt, 'the receipt store', () => receipts.put(receipt)),
+    onReceipt && tell(log, receipt, 'onReceipt', () => onReceipt(receipt, request))
   ])
+}
+
+/** Never rejects. */
+async function tell(
+  log: FastifyBaseLogger,
+  about: Receipt | ExportStart,
+  what: string,
+  call: () => unknown
+): Promise<void> {
+  try {
+    await call()
+  } catch (err) {
+    logSafely(log, 'error', { err, export: about }, `${what} failed`)
+  }
 }
 
 /** One that is refused before its first byte, as what it asks for does not exist, is no failure of the server. */

@@ -59,8 +59,16 @@ export interface Receipt {
   sha256: string | null
 }
 
+/** What can be said of an export when it begins. */
+export type ExportStart = Pick<Receipt, 'id' | 'report' | 'startedAt'>
+
 /** Where receipts are kept for those who ask later. `put` is called once for each export that ends. */
 export interface ReceiptStore {
+  /**
+   * Called when an export begins, so that one whose process is killed is on record. The export does not wait for it, so
+   * `put` may come first: it must not undo that. What it throws or rejects with is logged.
+   */
+  begin?(start: ExportStart): void | Promise<void>
   /** What it throws or rejects with is logged: the receipt itself is in the log too. */
   put(receipt: Receipt): void | Promise<void>
   get(id: string): Receipt | undefined | Promise<Receipt | undefined>

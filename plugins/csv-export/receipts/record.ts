@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { attempt } from '../guard.ts'
-import type { ExportStatus, Receipt } from './receipts.ts'
+import type { ExportStart, ExportStatus, Receipt } from './receipts.ts'
 
 /** How far an export has come: what `fastify-csv-export:start` and `fastify-csv-export:progress` tell. */
 export type ExportProgress = Pick<Receipt, 'id' | 'requestId' | 'report' | 'rows' | 'bytes'>
@@ -63,6 +63,11 @@ export class ExportRecord {
     return { id, requestId, report, rows: this.rows, bytes: this.bytes }
   }
 
+  get start(): ExportStart {
+    const { id, report } = this.#options
+    return { id, report, startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString() }
+  }
+
   /** @param reason why it ended; none if it is complete */
   receipt(reason: Error | undefined): Receipt {
     const isComplete = reason === undefined
@@ -74,7 +79,7 @@ export class ExportRecord {
       columnsWithoutValue: isComplete ? this.#counts.columnsWithoutValue : null,
       keysWithoutColumn: isComplete ? this.#counts.keysWithoutColumn : null,
       status: statusOf(reason),
-      startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString(),
+      startedAt: this.start.startedAt,
       firstByteAfter: this.#firstByteAt === undefined ? null : this.#sinceStart(this.#firstByteAt),
       duration: this.#sinceStart(performance.now()),
       errorCode: errorCodeOf(reason),

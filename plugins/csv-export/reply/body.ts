@@ -9,7 +9,7 @@ import {
   CSV_EXPORT_NOT_RETURNED
 } from '../errors.ts'
 import { toError } from '../guard.ts'
-import { deliver, publishProgress, publishStart, type Recipients } from '../receipts/delivery.ts'
+import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
 import { ExportRecord } from '../receipts/record.ts'
 import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
 import { Deadline } from '../stream/deadline.ts'
@@ -257,7 +257,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       }
     })
     this.#maxDuration.start()
-    publishStart(this.#record.progress)
+    announce(this.#record, this.#reply, this.#options)
     this.#sender
       .send(chunks)
       .then(() => this.#ending.isOver || onSent())

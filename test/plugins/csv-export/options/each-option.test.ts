@@ -130,8 +130,11 @@ const values: Values = {
     [{ every: 0, text: '.' }, { every: 1 }, { every: 1, text: '' }, { every: 1, text: '.', max: 1 }, 1, null]
   ],
   receipts: [
-    [{ put: () => {}, get: () => undefined }],
-    [{ put: () => {} }, { get: () => {} }, func, [], null]
+    [
+      { put: () => {}, get: () => undefined },
+      { put: () => {}, get: () => undefined, begin: () => {} }
+    ],
+    [{ put: () => {}, get: () => undefined, begin: 1 }, { put: () => {} }, { get: () => {} }, func, [], null]
   ],
   receiptLogLevel: [
     ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],

@@ -6,7 +6,12 @@ import { connect } from 'node:http2'
 import { Readable, Transform } from 'node:stream'
 import { createGzip } from 'node:zlib'
 import t from 'tap'
-import { MemoryReceipts, type Receipt, toCsv } from '../../../../plugins/csv-export/index.ts'
+import {
+  type ExportStart,
+  MemoryReceipts,
+  type Receipt,
+  toCsv
+} from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 import { skipBefore } from '../../../programs.ts'
 
@@ -173,6 +178,49 @@ t.test('no body, no receipt, no id', async (t) => {
   t.equal(notModified.headers.get('export-id'), null)
   await app.close()
   t.equal(receipts, 0)
+})
+
+t.test('a store is told of each export that begins, if it wants to know', async (t) => {
+  const told: unknown[] = []
+  const begun = gate<void>()
+  const receipts = {
+    // One that never settles keeps no export waiting.
+    begin: (start: ExportStart) => {
+      told.push(start)
+      return begun.opened
+    },
+    put: (receipt: Receipt) => void told.push(receipt),
+    get: () => undefined
+  }
+  const { url, app } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)), {
+    defaults: { receipts }
+  })
+  await fetch(url, { method: 'HEAD' })
+  const response = await fetch(url)
+  t.equal(await response.text(), csv)
+  await app.close()
+  const [start, receipt, ...others] = told as [ExportStart, Receipt]
+  t.strictSame(start, { id: response.headers.get('export-id'), report: '/', startedAt: receipt.startedAt })
+  t.match(receipt, { id: start.id, status: 'complete' })
+  t.strictSame(others, [])
+})
+
+t.test('what a store throws when an export begins is logged and breaks nothing', async (t) => {
+  const failures = [
+    () => Promise.reject(new Error('store down')),
+    () => {
+      throw new Error('store down')
+    }
+  ]
+  for (const begin of failures) {
+    const { url, log } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)), {
+      defaults: { receipts: { begin, put: () => {}, get: () => undefined } }
+    })
+    const response = await fetch(url)
+    t.equal(await response.text(), csv)
+    const id = response.headers.get('export-id')
+    t.match(await log.find(/the receipt store failed/), { err: { message: 'store down' }, export: { id } })
+  }
 })
 
 t.test('what a store or a listener throws is logged and breaks nothing', async (t) => {
