@@ -180,7 +180,7 @@ const endings: Record<string, Ending> = {
       await firstBytes(url)
       app.server.closeAllConnections()
     },
-    status: 'client_gone'
+    status: 'source_failed'
   },
   'a hook destroys it': {
     hook: (payload) => {

@@ -1,13 +1,13 @@
 import t from 'tap'
-import { Victim } from './attack.ts'
-import { places } from './subjects/handlers.ts'
-import { ask, isBroken, type Version } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { places } from '../subjects/handlers.ts'
+import { ask, isBroken, type Version } from '../wire.ts'
 
 // An export may be the reply of an error handler, too, also after one that failed before its first byte.
 
 for (const version of ['1.0', '1.1', '2'] as Version[]) {
   t.test(`an export is sent from somewhere else, HTTP/${version}`, async (t) => {
-    const subject = new URL('subjects/handlers.ts', import.meta.url)
+    const subject = new URL('../subjects/handlers.ts', import.meta.url)
     const victim = await Victim.start(t, subject, version === '2' ? 'http2' : 'http1')
     for (const [index, place] of Object.keys(places).entries()) {
       for (const te of ['', 'trailers']) {

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { Victim } from './attack.ts'
-import { isBroken, type Version, Wire } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { isBroken, type Version, Wire } from '../wire.ts'
 
 // Node's and Fastify's own answers to what is no HTTP are written into the reply that runs on the same connection.
 
@@ -74,7 +74,7 @@ const wrongs: Record<string, Wrong> = {
 
 for (const version of ['1.0', '1.1'] as Version[]) {
   t.test(`a wrong request while a reply runs, HTTP/${version}`, async (t) => {
-    const victim = await Victim.start(t, new URL('subjects/sockets.ts', import.meta.url))
+    const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
     for (const [what, { method = 'GET', headers = '', sent }] of Object.entries(wrongs)) {
       t.test(what, async (t) => {
         const { id, url } = await victim.prepare('/running')

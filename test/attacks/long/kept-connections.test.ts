@@ -1,5 +1,5 @@
 import t from 'tap'
-import { checkKept, connections, downloads, keptBy } from './kept-connections.ts'
+import { checkKept, connections, downloads, keptBy } from '../kept-connections.ts'
 
 // A connection that is kept alive outlives its exports. Nothing of them may be kept with it.
 for (const [version, open] of Object.entries(connections)) {

@@ -1,8 +1,8 @@
 import type { Test } from 'tap'
 import t from 'tap'
-import { Victim } from './attack.ts'
-import { ends, endsOfHttp1, endsOfHttp2, handlers } from './subjects/ends.ts'
-import { ask, isBroken, type Version } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { ends, endsOfHttp1, endsOfHttp2, handlers } from '../subjects/ends.ts'
+import { ask, isBroken, type Version } from '../wire.ts'
 
 // Whatever ends a reply while its body runs, what the client has got is not taken for the file, nor is the client blamed.
 
@@ -29,7 +29,7 @@ async function attack(t: Test, victim: Victim, version: Version, path: string, w
 
 for (const version of versions) {
   t.test(`a reply is ended by others, HTTP/${version}`, async (t) => {
-    const subject = new URL('subjects/ends.ts', import.meta.url)
+    const subject = new URL('../subjects/ends.ts', import.meta.url)
     const victim = await Victim.start(t, subject, version === '2' ? 'http2' : 'http1')
     for (const end of Object.keys({ ...ends, ...(version === '2' ? endsOfHttp2 : endsOfHttp1) })) {
       // On HTTP/2 it ends nothing but the reading of the request.
@@ -45,7 +45,7 @@ for (const version of versions) {
 
 for (const version of ['1.0', '1.1'] as Version[]) {
   t.test(`connectionTimeout, HTTP/${version}`, async (t) => {
-    const victim = await Victim.start(t, new URL('subjects/timeouts.ts', import.meta.url))
+    const victim = await Victim.start(t, new URL('../subjects/timeouts.ts', import.meta.url))
     await attack(t, victim, version, '/end?end=', 'connectionTimeout')
   })
 }

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { Victim } from './attack.ts'
-import { type Seen, type Version, Wire } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { type Seen, type Version, Wire } from '../wire.ts'
 
 // Replies to pipelined requests wait for those ahead of them, without a socket.
 
@@ -13,7 +13,7 @@ const request = (path: string, version: Version, id: string, headers = '') =>
 const isShort = ({ end }: Seen) => end === 'reset' || end === 'cut'
 
 t.test('an export behind a slower reply', async (t) => {
-  const victim = await Victim.start(t, new URL('subjects/sockets.ts', import.meta.url))
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
   for (const [path, text] of Object.entries(firsts)) {
     const wholes = { '/export': long, '/slow-export': 'id\n1\n2\n' }
     for (const [second, body] of Object.entries(wholes)) {
@@ -98,7 +98,7 @@ t.test('an export behind a slower reply', async (t) => {
 })
 
 t.test('a server that allows a half-open connection', async (t) => {
-  const victim = await Victim.start(t, new URL('subjects/half-open.ts', import.meta.url))
+  const victim = await Victim.start(t, new URL('../subjects/half-open.ts', import.meta.url))
   for (const version of ['1.0', '1.1'] as Version[]) {
     for (const path of ['/short-after-half-close', '/export']) {
       t.test(`${path} is whole after a half-close, HTTP/${version}`, async (t) => {

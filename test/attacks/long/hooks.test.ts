@@ -1,7 +1,7 @@
 import t from 'tap'
-import { Victim } from './attack.ts'
-import { hooks } from './subjects/hooks.ts'
-import { ask, isBroken, type Version } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { hooks } from '../subjects/hooks.ts'
+import { ask, isBroken, type Version } from '../wire.ts'
 
 // Hooks may read the payload in every way that Node has. What comes of it is the whole file, or an error that is seen.
 
@@ -11,7 +11,7 @@ const closing = ['pipe', 'two stages of pipe', 'a tee', 'toWeb', "'data'", 'a pi
 
 for (const version of ['1.0', '1.1', '2'] as Version[]) {
   t.test(`a hook reads the payload, HTTP/${version}`, async (t) => {
-    const subject = new URL('subjects/hooks.ts', import.meta.url)
+    const subject = new URL('../subjects/hooks.ts', import.meta.url)
     const victim = await Victim.start(t, subject, version === '2' ? 'http2' : 'http1')
     for (const hook of Object.keys(hooks)) {
       const query = `?${new URLSearchParams({ hook })}`

@@ -1,9 +1,9 @@
 import { gunzipSync } from 'node:zlib'
 import t from 'tap'
-import { Victim } from './attack.ts'
-import { many } from './subjects/pace.ts'
-import { wrappers } from './subjects/wrappers.ts'
-import { ask, isBroken, type Seen, type Version } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { many } from '../subjects/pace.ts'
+import { wrappers } from '../subjects/wrappers.ts'
+import { ask, isBroken, type Seen, type Version } from '../wire.ts'
 
 // Middleware such as compression() takes over the methods of a response, and drops the callback of a write.
 
@@ -17,7 +17,7 @@ const unseen = 'a client that stalls is noticed behind a wrapper that says each 
 
 for (const version of ['1.0', '1.1'] as Version[]) {
   t.test(`a response's methods are wrapped, HTTP/${version}`, async (t) => {
-    const victim = await Victim.start(t, new URL('subjects/wrappers.ts', import.meta.url))
+    const victim = await Victim.start(t, new URL('../subjects/wrappers.ts', import.meta.url))
     for (const wrapper of Object.keys(wrappers)) {
       const isBlind = [
         'write(chunk) that returns true',

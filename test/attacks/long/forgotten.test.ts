@@ -1,7 +1,7 @@
 import t from 'tap'
-import { Victim } from './attack.ts'
-import { names, paths } from './subjects/forgotten.ts'
-import { ask, type Seen, type Version } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { names, paths } from '../subjects/forgotten.ts'
+import { ask, type Seen, type Version } from '../wire.ts'
 
 // An async handler that returns nothing: Fastify replies a second time, with nothing, while the body runs.
 
@@ -14,7 +14,7 @@ const isTold = ({ status, end, body }: Seen) =>
 
 for (const version of ['1.0', '1.1', '2'] as Version[]) {
   t.test(`a handler forgets to return, HTTP/${version}`, async (t) => {
-    const subject = new URL('subjects/forgotten.ts', import.meta.url)
+    const subject = new URL('../subjects/forgotten.ts', import.meta.url)
     const victim = await Victim.start(t, subject, version === '2' ? 'http2' : 'http1')
     for (const [index, name] of names.entries()) {
       for (const path of [...paths, 'in-error-handler', 'in-prehandler']) {
