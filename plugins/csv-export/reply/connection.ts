@@ -29,21 +29,21 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
     raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     return
   }
-  // A pipelined reply has no socket before those ahead of it have been sent.
-  if (raw.socket === null) {
-    raw.once('socket', () => breakConnection(raw))
-    return
-  }
-  const { _parent: transport } = raw.socket as Socket & { _parent?: Socket | null }
+  // A pipelined reply has no socket before those ahead of it have been sent, and nothing of it has gone.
+  if (raw.socket !== null) reset(raw.socket)
+  raw.destroy()
+}
+
+function reset(socket: Socket): void {
+  const { _parent: transport } = socket as Socket & { _parent?: Socket | null }
   // Node ends the connection of a client that has ended its own side. Once that end has been given to the operating
   // system, a reset fails and the socket stays open for good.
-  const { writableEnded, writableFinished, writableLength } = raw.socket
-  const ending = writableEnded && !writableFinished && writableLength === 0
+  const { writableEnded, writableFinished, writableLength } = socket
+  if (writableEnded && !writableFinished && writableLength === 0) return
   try {
     // A TLS socket has no reset of its own, and its orderly close is how HTTP/1.0 ends a whole body.
-    if (!ending) (transport ?? raw.socket).resetAndDestroy()
+    ;(transport ?? socket).resetAndDestroy()
   } catch {
     // A UNIX socket cannot be reset: on HTTP/1.1 the missing last chunk shows the break.
   }
-  raw.destroy()
 }

@@ -134,13 +134,14 @@ export class Ending {
   readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
 
   #onReplyEnd(isAllSent: boolean): void {
-    if (!this.#reply.raw.writableEnded) {
-      this.end(
-        isClosedByClient(this.#socket) ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED()
-      )
-    } else if (!this.#isWritten) this.end(new CSV_EXPORT_BODY_DESTROYED())
-    else if (isAllSent) this.end()
-    else this.end(new CSV_EXPORT_CLIENT_GONE())
+    if (this.#isWritten && isAllSent) {
+      this.end()
+      return
+    }
+    // A hook may have put something else in its place.
+    const isItsOwn = this.#isWritten || !this.#reply.raw.writableEnded
+    const isByClient = isItsOwn && isClosedByClient(this.#socket)
+    this.end(isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED())
   }
 }
 

@@ -75,7 +75,6 @@ function take(
   onOthers: (error: unknown) => void
 ): () => void {
   const methods = owner as Record<string, Method>
-  const own = Object.getOwnPropertyDescriptor(owner, name)
   const original = methods[name] as Method
   let isHeld = true
   const held: Method = (...args) => {
@@ -87,9 +86,7 @@ function take(
   return () => {
     isHeld = false
     // What has wrapped it since would be lost.
-    if (methods[name] !== held) return
-    if (own === undefined) delete methods[name]
-    else Object.defineProperty(owner, name, own)
+    if (methods[name] === held) methods[name] = original
   }
 }
 

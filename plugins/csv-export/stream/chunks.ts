@@ -36,7 +36,7 @@ const largestChunk = 65_536
 const stepsBetweenLooks = 16
 
 /** Milliseconds of one turn for a chunk: one that has to wait for another turn takes memory, so few must. */
-const chunkTurn = 5
+const chunkTurn = 20
 
 type Result = IteratorResult<Buffer, undefined>
 

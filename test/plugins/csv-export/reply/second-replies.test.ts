@@ -1,0 +1,54 @@
+import { once } from 'node:events'
+import { PassThrough, type Readable } from 'node:stream'
+import t from 'tap'
+import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { curl, gate, serve } from '../../../helper.ts'
+
+async function failing(): Promise<{ a: number }[]> {
+  throw Object.assign(new Error('early'), { code: 'EARLY' })
+}
+
+const hooks: Record<string, (payload: Readable) => unknown> = {
+  'two stages': (payload) => payload.pipe(new PassThrough()).pipe(new PassThrough()),
+  'a stage after the failure': async (payload) => {
+    payload.read()
+    await once(payload, 'close').catch(() => {})
+    return payload.pipe(new PassThrough())
+  }
+}
+
+for (const [name, hook] of Object.entries(hooks)) {
+  t.test(`an early error behind ${name} is a reply`, async (t) => {
+    const { url } = await serve(t, (app) => {
+      app.addHook('onSend', async (_request, _reply, payload) =>
+        typeof payload === 'string' ? payload : hook(payload as Readable)
+      )
+      app.get('/', (_request, reply) => reply.csv(failing))
+    })
+    t.match(JSON.parse((await curl(url)).body), { statusCode: 500, code: 'EARLY' })
+  })
+}
+
+t.test('a second reply after the first byte breaks the first', async (t) => {
+  const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const { url } = await serve(
+    t,
+    (app) => {
+      app.get('/', async (_request, reply) => {
+        const sent = gate()
+        reply.csv(async function* ({ signal }) {
+          yield { a: 1 }
+          await new Promise(setImmediate)
+          sent.open()
+          await once(signal, 'abort')
+        })
+        await sent.opened
+        reply.send('another')
+        return reply
+      })
+    },
+    { defaults: { onReceipt } }
+  )
+  t.not((await curl(url)).code, 0)
+  t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_NOT_RETURNED' })
+})
