@@ -7,8 +7,8 @@ import { buffer } from 'node:stream/consumers'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
-import type { CsvOptions, PluginOptions } from '../../plugins/csv-export/index.ts'
-import { becomes, endless, type Pace, paces, soon, type WatchedServer, watch } from './watch.ts'
+import type { CsvOptions, PluginOptions } from '../../../plugins/csv-export/index.ts'
+import { becomes, endless, type Pace, paces, soon, type WatchedServer, watch } from '../watch.ts'
 
 const gone = { todo: 'a reader of inject() that leaves is not seen' }
 
