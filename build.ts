@@ -17,8 +17,16 @@ execFileSync(process.execPath, [compiler, '-p', 'tsconfig.build.json'], {
   stdio: 'inherit'
 })
 writeFileSync(join(dist, 'package.json'), '{ "type": "commonjs" }\n')
+for (const file of readdirSync(dist, { recursive: true, encoding: 'utf8' })) {
+  if (file.endsWith('.d.ts')) forgetGenericBuffers(join(dist, file))
+}
 for (const folder of readdirSync(dist)) {
   if (existsSync(join(dist, folder, 'index.js'))) writeFaces(folder)
+}
+
+/** Inferred types have them, and older @types/node, which older TypeScript needs, do not. */
+function forgetGenericBuffers(file: string): void {
+  writeFileSync(file, readFileSync(file, 'utf8').replaceAll('Buffer<ArrayBufferLike>', 'Buffer'))
 }
 
 function writeFaces(folder: string): void {
