@@ -14,8 +14,19 @@ const { engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'
 const oldestNode = `${engines.node.replace('>=', '')}.0`
 
 /** Globs, for the runner. */
-const all = ['test/plugins/**/*.test.ts', 'test/attacks/*.test.ts', 'test/half-closed.test.ts']
-const withoutText = all.with(0, 'test/plugins/csv-export/{options,receipts,reply,stream}/*.test.ts')
+const all = [
+  'test/plugins/**/*.test.ts',
+  // Before Node 26, a stream of HTTP/2 that is closed while writes wait is destroyed only when they have gone.
+  'test/attacks/!(http2-cancels).test.ts',
+  'test/half-closed.test.ts'
+]
+/** Nor with its types, nor its `handlerTimeout`. */
+const withoutText = [
+  'test/plugins/csv-export/{receipts,reply,stream}/*.test.ts',
+  'test/plugins/csv-export/options/!(type-errors).test.ts',
+  'test/attacks/!(http2-cancels|async-context).test.ts',
+  'test/half-closed.test.ts'
+]
 
 for (const [name, version, files] of [
   ['node', oldestNode, all],

@@ -3,6 +3,7 @@ import { PassThrough, type Readable } from 'node:stream'
 import t from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
+import { skipBefore } from '../../../programs.ts'
 
 async function failing(): Promise<{ a: number }[]> {
   throw Object.assign(new Error('early'), { code: 'EARLY' })
@@ -29,7 +30,9 @@ for (const [name, hook] of Object.entries(hooks)) {
   })
 }
 
-t.test('a second reply after the first byte breaks the first', async (t) => {
+const unguarded = skipBefore('5.12.8', 'an error after the head that ends no process')
+
+t.test('a second reply after the first byte breaks the first', { skip: unguarded }, async (t) => {
   const { opened: receipt, open: onReceipt } = gate<Receipt>()
   const { url } = await serve(
     t,
