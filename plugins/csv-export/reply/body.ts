@@ -21,13 +21,12 @@ import type { ReplyCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
   addTrailers,
-  dropLength,
   dropTrailers,
-  hasType,
-  separateTrailerNames,
+  prepareHead,
+  sendHead,
   setExportId,
   setStreamHeaders,
-  takesTrailers
+  takesBody
 } from './headers.ts'
 import { PushBuffer } from './push-buffer.ts'
 import type { Breakable, RunningExports } from './running.ts'
@@ -82,7 +81,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#reply = reply
     this.#options = options
     this.#running = running
-    const trailersAdded = this.#isWanted() && addTrailers(reply, () => this.#trailers())
+    const trailersAdded = takesBody(this.#reply) && addTrailers(reply, () => this.#trailers())
     const { id, report, digest, coding } = options
     this.#record = new ExportRecord(
       {
@@ -109,7 +108,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
     const { raw } = this.#reply
     this.#isTaken = true
-    if (this.#ending.isOver || !this.#isWanted()) {
+    if (this.#ending.isOver || !takesBody(this.#reply)) {
       this.#ending.end()
       dropTrailers(raw)
       // One that failed while a hook made it wait gets an error reply from Fastify, which watches this stream or a stage.
@@ -118,7 +117,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       } else if (end && !this.#isErrorTold) destination.end()
       return destination
     }
-    this.#prepareHead()
+    prepareHead(this.#reply)
     this.#ending.hold()
     this.#destination = destination
     if (destination !== (raw as unknown)) {
@@ -142,7 +141,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
     this.#send(destination as unknown as Destination, this.#coded(), () => {
       // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
-      if (!end) this.#sendHead()
+      if (!end) sendHead(this.#reply.raw)
       this.#ending.setWritten()
       // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
       this.#finish()
@@ -151,7 +150,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   override _read(): void {
-    if (!this.#isWanted()) this.#ending.end()
+    if (!takesBody(this.#reply)) this.#ending.end()
     if (this.#ending.isOver) return
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
@@ -165,7 +164,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Fastify drains the payload of a HEAD or 204 reply with this. Nothing was started, so there is nothing to drain. */
   override resume(): this {
     this.#isTaken = true
-    if (this.#isWanted()) return super.resume()
+    if (takesBody(this.#reply)) return super.resume()
     this.#ending.end()
     return this
   }
@@ -222,17 +221,6 @@ export class StreamedBody<T> extends Readable implements Breakable {
       setStreamHeaders(this.#reply, this.#options.filename)
   }
 
-  #prepareHead(): void {
-    const { raw } = this.#reply
-    dropLength(raw)
-    if (takesTrailers(this.#reply)) separateTrailerNames(raw)
-    else {
-      // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
-      ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
-      dropTrailers(raw)
-    }
-  }
-
   /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
   #coded(): AsyncIterable<Uint8Array> {
     const { coding } = this.#options
@@ -250,7 +238,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       stallTimeout,
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
-      onMark: () => this.#sendHead(),
+      onMark: () => sendHead(this.#reply.raw),
       onWrite: (chunk) => {
         this.#record.addSent(chunk)
         publishProgress(this.#record.progress)
@@ -285,12 +273,6 @@ export class StreamedBody<T> extends Readable implements Breakable {
     super.resume()
   }
 
-  #sendHead(): void {
-    const { raw } = this.#reply
-    // Not before Fastify has handed the headers over, for which a hook may still make it wait.
-    if (!headHasGone(raw) && hasType(raw)) raw.flushHeaders()
-  }
-
   #trailers() {
     if (!this.#ending.isWritten) return { 'export-rows': undefined, 'repr-digest': undefined }
     // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
@@ -299,13 +281,6 @@ export class StreamedBody<T> extends Readable implements Breakable {
       'export-rows': String(this.#record.rows),
       'repr-digest': digest === undefined ? undefined : `sha-256=:${digest}:`
     }
-  }
-
-  #isWanted(): boolean {
-    const { request, raw } = this.#reply
-    return (
-      request.method !== 'HEAD' && raw.statusCode >= 200 && raw.statusCode !== 204 && raw.statusCode !== 304
-    )
   }
 }
 

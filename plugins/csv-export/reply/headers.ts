@@ -9,9 +9,28 @@ export function setType(reply: FastifyReply, type: string): void {
   if (!isSet(reply, 'content-type')) reply.header('content-type', type)
 }
 
-/** Whether Fastify has handed the headers over. */
-export function hasType(raw: FastifyReply['raw']): boolean {
-  return raw.hasHeader('content-type')
+/** Whether the request, and the status so far, have a body. */
+export function takesBody({ request, raw }: FastifyReply): boolean {
+  return (
+    request.method !== 'HEAD' && raw.statusCode >= 200 && raw.statusCode !== 204 && raw.statusCode !== 304
+  )
+}
+
+/** What of the head depends on the body being sent as a stream. */
+export function prepareHead(reply: FastifyReply): void {
+  const { raw } = reply
+  dropLength(raw)
+  if (takesTrailers(reply)) separateTrailerNames(raw)
+  else {
+    // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
+    ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
+    dropTrailers(raw)
+  }
+}
+
+/** Ahead of the body, but not before Fastify has handed the headers over, for which a hook may still make it wait. */
+export function sendHead(raw: FastifyReply['raw']): void {
+  if (!headHasGone(raw) && raw.hasHeader('content-type')) raw.flushHeaders()
 }
 
 /** Calls back just before the head of a reply is written, whoever writes it: no other plugin can set a header later. */
@@ -78,13 +97,13 @@ function sendsTrailers(fastifyVersion: string): boolean {
 }
 
 /** HTTP/1 has trailers behind chunks alone, and Node makes no chunks for any version x.0 but HTTP/2's own. */
-export function takesTrailers({ raw, request }: FastifyReply): boolean {
+function takesTrailers({ raw, request }: FastifyReply): boolean {
   const { httpVersionMajor, httpVersionMinor } = request.raw
   return isHttp2(raw) || (httpVersionMajor >= 1 && httpVersionMinor >= 1)
 }
 
 /** Fastify puts blanks between the names: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.2 wants commas. */
-export function separateTrailerNames(raw: FastifyReply['raw']): void {
+function separateTrailerNames(raw: FastifyReply['raw']): void {
   const names = raw.getHeader('trailer')
   if (names !== undefined && !headHasGone(raw)) {
     raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
@@ -92,7 +111,7 @@ export function separateTrailerNames(raw: FastifyReply['raw']): void {
 }
 
 /** A hook that sets one cannot have counted a stream, and a client would take the beginning for the whole file. */
-export function dropLength(raw: FastifyReply['raw']): void {
+function dropLength(raw: FastifyReply['raw']): void {
   if (!headHasGone(raw)) raw.removeHeader('content-length')
 }
 
