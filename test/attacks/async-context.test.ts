@@ -55,6 +55,12 @@ async function http2(url: string) {
   return { session, stream }
 }
 
+async function cancelOnHttp2(url: string, code: number): Promise<void> {
+  const { session, stream } = await http2(url)
+  stream.close(code)
+  session.close()
+}
+
 const endings: Record<string, Ending> = {
   'it is whole': { end: ({ url }) => fetchAll(url), source: async () => {}, status: 'complete' },
   'it is whole on HTTP/2': {
@@ -100,20 +106,12 @@ const endings: Record<string, Ending> = {
   },
   'its client cancels on HTTP/2': {
     http2: true,
-    end: async ({ url }) => {
-      const { session, stream } = await http2(url)
-      stream.close(constants.NGHTTP2_CANCEL)
-      session.close()
-    },
+    end: ({ url }) => cancelOnHttp2(url, constants.NGHTTP2_CANCEL),
     status: 'client_gone'
   },
   'its client cancels without an error on HTTP/2': {
     http2: true,
-    end: async ({ url }) => {
-      const { session, stream } = await http2(url)
-      stream.close()
-      session.close()
-    },
+    end: ({ url }) => cancelOnHttp2(url, constants.NGHTTP2_NO_ERROR),
     status: 'client_gone'
   },
   'its session ends on HTTP/2': {

@@ -219,8 +219,8 @@ t.test('where all connections stay busy, a report is a 503', async (t) => {
   t.teardown(() => {
     for (const client of clients) client.release()
   })
-  for (const report of ['cargoes', 'all-cargoes']) {
-    const { statusCode, body } = await request(`${url}/reports/${report}.csv`)
+  const replies = ['cargoes', 'all-cargoes'].map((report) => request(`${url}/reports/${report}.csv`))
+  for (const { statusCode, body } of await Promise.all(replies)) {
     t.equal(statusCode, 503)
     t.match(await body.json(), { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' })
   }

@@ -6,7 +6,7 @@ import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
 import { attempt, guarded } from '../guard.ts'
 import { breakConnection, headHasGone, isHttp2 } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
-import { holdConnection, holdReply } from './hold.ts'
+import { holdConnection, holdReply, holdSocketEnd } from './hold.ts'
 
 /**
  * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none
@@ -20,6 +20,7 @@ export class Ending {
   /** Kept, as a response loses it when it closes. */
   #socket: Socket | null = null
   readonly #releases: (() => void)[] = []
+  #isHeld = false
   #isWritten = false
   #isOver = false
 
@@ -47,7 +48,13 @@ export class Ending {
 
   /** From now on only the body itself ends the reply, once it is written. */
   hold(): void {
+    this.#isHeld = true
     this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, this.#onEndedByOthers))
+    if (this.#socket !== null) this.#holdSocketEnd(this.#socket)
+  }
+
+  #holdSocketEnd(socket: Socket): void {
+    this.#releases.push(holdSocketEnd(socket, () => this.#isWritten, this.#onEndedByOthers))
   }
 
   get isOver(): boolean {
@@ -106,6 +113,7 @@ export class Ending {
     this.#socket = socket
     socket.prependListener('end', this.#onHalfClose)
     this.#releases.push(holdConnection(socket, this.#onEndedByOthers))
+    if (this.#isHeld) this.#holdSocketEnd(socket)
   }
 
   /** Before the head has gone too: with none, or with theirs, it would be no reply, or look like a whole one. */

@@ -25,10 +25,19 @@ export function holdReply(
     const isByOthers = () => !isEnd() && !stream.closed && isConnected(stream)
     releases.push(take(stream, 'end', isOthers, onOthers))
     for (const name of ['close', 'destroy']) releases.push(take(stream, name, isByOthers, onOthers))
-  } else if (raw.socket !== null) releases.push(take(raw.socket, 'end', isOthers, onOthers))
+  }
   return () => {
     for (const release of releases) release()
   }
+}
+
+/** As `holdReply()`, for the connection below it on HTTP/1. */
+export function holdSocketEnd(
+  socket: Socket,
+  isEnd: () => boolean,
+  onOthers: (error: unknown) => void
+): () => void {
+  return take(socket, 'end', () => !isEnd(), onOthers)
 }
 
 const onWrongRequest = Symbol('fastify-csv-export.onWrongRequest')

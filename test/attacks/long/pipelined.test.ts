@@ -97,6 +97,24 @@ t.test('an export behind a slower reply', async (t) => {
   }
 })
 
+t.test('a server that ends the socket of a pipelined export', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  for (const version of ['1.0', '1.1'] as Version[]) {
+    t.test(`HTTP/${version}`, async (t) => {
+      const first = await victim.prepare('/plain')
+      const { id, url } = await victim.prepare('/ends-its-socket')
+      const keep = 'connection: keep-alive\r\n'
+      const wire = new Wire(url).send(
+        request('/plain', version, first.id, keep) + request('/ends-its-socket', version, id)
+      )
+      const seen = await wire.over(2)
+      t.equal(seen[0]?.end, 'whole', 'the first')
+      t.ok(seen[1] === undefined || isShort(seen[1]), `the second: ${seen[1]?.status} ${seen[1]?.end}`)
+      await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
+    })
+  }
+})
+
 t.test('a server that allows a half-open connection', async (t) => {
   const victim = await Victim.start(t, new URL('../subjects/half-open.ts', import.meta.url))
   for (const version of ['1.0', '1.1'] as Version[]) {

@@ -29,6 +29,14 @@ export default function (app: FastifyInstance): void {
       })
   })
   app.get('/plain', async () => 'plain')
+  app.get('/ends-its-socket', (request, reply) =>
+    reply.csv(async function* ({ signal }) {
+      yield { id: 1 }
+      await setTimeout(20)
+      request.socket.end()
+      if (!signal.aborted) await once(signal, 'abort')
+    })
+  )
   app.get('/slow', async () => {
     await setTimeout(400)
     return 'slow'
