@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { CsvEncoder, type Encoder } from './csv/encoder.ts'
-import { ChunkEncoder, EncodedRows } from './csv/ready-text.ts'
+import { ChunkEncoder, EncodedRows, KeptBytes } from './csv/ready-text.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
 import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions } from './options/check.ts'
@@ -73,6 +73,35 @@ declare module 'fastify' {
   }
 }
 
+/** A chunk is sent when it is yielded, and is no row. */
+const withoutRows = { chunkSize: 0, batches: false, compress: false, maxRows: 0 } as const
+
+/** They have held while it was made. */
+const withoutLimits = { maxBytes: 0, maxDuration: 0, digest: false } as const
+
+function csvType(hasHeader: boolean | string | Buffer): string {
+  return `text/csv; charset=utf-8; header=${hasHeader ? 'present' : 'absent'}`
+}
+
+/** For what else is published here. */
+export const internals = Symbol('fastify-csv-export.internals')
+
+export interface Internals {
+  /** The defaults given at registration. */
+  registered: PluginOptions
+  sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply
+}
+
+export interface KeptFile {
+  /** Options that it was made with. */
+  csv: CsvOptions
+  report: string
+  /** What its receipt says once all has been sent; 0 for a part, of which nobody knows. */
+  rows: number
+  /** Bytes. */
+  length: number
+}
+
 type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding'> &
   Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] }
 
@@ -118,7 +147,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const settings = settle(csvDefaults, registered, options)
       checkSettings(settings)
       const { encoded, header } = settings
-      setType(this, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`)
+      setType(this, csvType(header))
       const encoder = encoded ? new EncodedRows(header) : new CsvEncoder(settings, () => source.columns)
       return { encoder, settings }
     })
@@ -127,23 +156,28 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   app.decorateReply('streamText', function (this: FastifyReply, chunks, options = {}) {
     return stream(this, 'streamText', chunks, () => {
       checkStreamTextOptions(options)
-      // A chunk is sent when it is yielded, and is no row.
-      const settings = {
-        ...settle(streamTextDefaults, registered, options),
-        chunkSize: 0,
-        batches: false,
-        compress: false,
-        maxRows: 0
-      }
+      const settings = { ...settle(streamTextDefaults, registered, options), ...withoutRows }
       setType(this, settings.type)
       return { encoder: new ChunkEncoder(), settings }
     })
   } as FastifyReply['streamText'])
 
+  app.decorate(internals, { registered, sendFile })
+
+  /** A file that is there already, or a part of it: as many bytes as the head says, or a break. */
+  function sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply {
+    return stream(reply, 'file', chunks, () => {
+      const { csv, rows, ...own } = file
+      const settings = { ...settle(csvDefaults, registered, csv), ...withoutRows, ...withoutLimits, ...own }
+      setType(reply, csvType(settings.header))
+      return { encoder: new KeptBytes(rows), settings }
+    })
+  }
+
   /** What both helpers share: a source, let go of when anything is wrong, and a body handed to Fastify. */
   function stream<R extends FastifyReply, T>(
     reply: R,
-    helper: 'csv' | 'streamText',
+    helper: BodyOptions['helper'],
     input: SourceInput<T>,
     prepare: (source: Source<T>) => { encoder: Encoder<T>; settings: ReplySettings }
   ): R {
@@ -158,7 +192,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const { request } = reply
       const { range } = request.headers
       // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).
-      if (range !== undefined && !/^bytes=0+-/.test(range)) throw new CSV_EXPORT_RANGE(range)
+      // Who sends a file has looked at it.
+      if (helper !== 'file' && range !== undefined && !/^bytes=0+-/.test(range))
+        throw new CSV_EXPORT_RANGE(range)
       const key = server.concurrencyKey?.(request)
       if (key !== undefined) checkReturned('concurrencyKey', key)
       running.admit(reply, key)

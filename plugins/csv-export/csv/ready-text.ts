@@ -85,6 +85,33 @@ export class ChunkEncoder implements Encoder<unknown> {
   }
 }
 
+/** Bytes of a file that was made before. */
+export class KeptBytes implements Encoder<Uint8Array> {
+  count = 0
+  readonly escapedCells = 0
+  readonly columnsWithoutValue = null
+  readonly keysWithoutColumn = null
+  readonly #rows: number
+
+  /** @param rows that there are in all of it */
+  constructor(rows: number) {
+    this.#rows = rows
+  }
+
+  encode(chunk: Uint8Array): Uint8Array {
+    return chunk
+  }
+
+  begin(): string {
+    return ''
+  }
+
+  end(): string {
+    this.count = this.#rows
+    return ''
+  }
+}
+
 /** A piece of text, and the half of a surrogate pair that has to wait for its other half. */
 const lastHalf = /[\ud800-\udbff]$/
 

@@ -88,6 +88,11 @@ export const toCsvOptions = {
   ...flushOptions
 } satisfies OptionsOf<ToCsvOptions>
 
+/** Of the options of a reply or of a server, those that `toCsv()` takes. */
+export function toCsvOptionsOf(options: CsvOptions | PluginOptions): ToCsvOptions {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(toCsvOptions, name)))
+}
+
 /** As `BatchOptions`, of `toCsv()`. */
 export interface BatchToCsvOptions<Row = any> extends ToCsvOptions<Row> {
   batches: true

@@ -39,7 +39,9 @@ export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Rec
   /** Of a download. */
   filename?: string
   report: string
-  helper: 'csv' | 'streamText'
+  helper: 'csv' | 'streamText' | 'file'
+  /** Bytes, where that is known before. */
+  length?: number | undefined
   digest: boolean
   coding: ReplyCoding | undefined
   /** Whom the export is counted for. */
@@ -81,7 +83,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#reply = reply
     this.#options = options
     this.#running = running
-    const trailersAdded = takesBody(this.#reply) && addTrailers(reply, () => this.#trailers())
+    const trailersAdded =
+      takesBody(this.#reply) && options.length === undefined && addTrailers(reply, () => this.#trailers())
     const { id, report, digest, coding } = options
     this.#record = new ExportRecord(
       {
@@ -117,7 +120,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       } else if (end && !this.#isErrorTold) destination.end()
       return destination
     }
-    prepareHead(this.#reply)
+    prepareHead(this.#reply, this.#options.length)
     this.#ending.hold()
     this.#destination = destination
     if (destination !== (raw as unknown)) {

@@ -17,9 +17,9 @@ export function takesBody({ request, raw }: FastifyReply): boolean {
 }
 
 /** What of the head depends on the body being sent as a stream. */
-export function prepareHead(reply: FastifyReply): void {
+export function prepareHead(reply: FastifyReply, length: number | undefined): void {
   const { raw } = reply
-  dropLength(raw)
+  setLength(raw, length)
   if (takesTrailers(reply)) separateTrailerNames(raw)
   else {
     // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
@@ -110,9 +110,11 @@ function separateTrailerNames(raw: FastifyReply['raw']): void {
   }
 }
 
-/** A hook that sets one cannot have counted a stream, and a client would take the beginning for the whole file. */
-function dropLength(raw: FastifyReply['raw']): void {
-  if (!headHasGone(raw)) raw.removeHeader('content-length')
+/** A hook that sets another cannot have counted a stream, and a client would take the beginning for the whole file. */
+function setLength(raw: FastifyReply['raw'], length: number | undefined): void {
+  if (headHasGone(raw)) return
+  if (length === undefined) raw.removeHeader('content-length')
+  else raw.setHeader('content-length', length)
 }
 
 /** A reply without a body, or without chunks, has no place for them, and Node throws if it announces them. */

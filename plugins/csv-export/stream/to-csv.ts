@@ -8,7 +8,7 @@ import { type ToCsvArguments, type ToCsvOptions, toCsvDefaults } from '../option
 import type { AnyRow, Bytes, KindOf } from '../options/row-types.ts'
 import { checkSettings, settle } from '../options/settings.ts'
 import type { Receipt } from '../receipts/receipts.ts'
-import { ExportRecord } from '../receipts/record.ts'
+import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
 import { Chunks } from './chunks.ts'
 import { Deadline } from './deadline.ts'
 import { Source, type SourceInput } from './source.ts'
@@ -37,8 +37,21 @@ export function toCsv<Item extends AnyRow | Bytes>(
   ...options: ToCsvArguments<Item>[KindOf<Item>]
 ): CsvChunks
 export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): CsvChunks {
+  return openCsv(rows, options, {})
+}
+
+export interface OpenCsv extends CsvChunks {
+  progress(): ExportProgress
+}
+
+/** @param registered defaults of a server */
+export function openCsv(
+  rows: SourceInput<any>,
+  options: ToCsvOptions<any>,
+  registered: ToCsvOptions
+): OpenCsv {
   checkToCsvOptions(options)
-  const settings = settle(toCsvDefaults, {}, options)
+  const settings = settle(toCsvDefaults, registered, options)
   checkSettings(settings)
   const { encoded, header, digest, maxDuration, report = 'toCsv' } = settings
   const source = new Source('rows', rows, (error) => process.emitWarning(toError(error)))
@@ -58,6 +71,7 @@ export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): 
 
   return {
     receipt,
+    progress: record.progress,
     async next() {
       if (!isStarted) deadline.start()
       isStarted = true

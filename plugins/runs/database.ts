@@ -1,0 +1,52 @@
+import type pg from 'pg'
+
+/** Held while tables are made, by one process at a time. */
+const migrationLock = 4_203
+
+/** Runs it in a transaction on a connection of its own, which it gives back at its end. */
+export async function transaction<T>(pool: pg.Pool, work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  let failure: Error | undefined
+  // A connection that is lost between two statements says so here alone.
+  const onError = (error: Error): void => {
+    failure = error
+  }
+  client.on('error', onError)
+  try {
+    await client.query('BEGIN')
+    const result = await work(client)
+    await client.query('COMMIT')
+    return result
+  } catch (error) {
+    await client.query('ROLLBACK').catch((lost) => {
+      failure = lost
+    })
+    throw error
+  } finally {
+    client.off('error', onError)
+    client.release(failure)
+  }
+}
+
+/**
+ * Runs those of the steps that have not been run yet.
+ * @param table keeps which have
+ */
+export async function migrate(
+  pool: pg.Pool,
+  schema: string,
+  table: string,
+  steps: readonly string[]
+): Promise<void> {
+  await transaction(pool, async (client) => {
+    await client.query('SELECT pg_advisory_xact_lock($1)', [migrationLock])
+    await client.query(`CREATE SCHEMA IF NOT EXISTS ${schema}; SET LOCAL search_path = ${schema}`)
+    await client.query(`CREATE TABLE IF NOT EXISTS ${table} (version integer PRIMARY KEY)`)
+    const { rows } = await client.query(`SELECT coalesce(max(version), 0) AS version FROM ${table}`)
+    for (const [index, step] of steps.entries()) {
+      if (index < rows[0].version) continue
+      await client.query(step)
+      await client.query(`INSERT INTO ${table} VALUES ($1)`, [index + 1])
+    }
+  })
+}

@@ -1,0 +1,49 @@
+import type { RunRow, Runs } from './runs.ts'
+
+export type OnRun = (run: RunRow | undefined) => void
+
+/**
+ * Looks after runs for those who wait for a change of theirs: one query for all of them, while there are any. A poll, as
+ * LISTEN does not pass a pooler, and needs a connection that is never given back.
+ */
+export class RunWatch {
+  readonly #runs: Pick<Runs, 'getAll'>
+  readonly #interval: number
+  readonly #onError: (error: unknown) => void
+  readonly #listeners = new Map<string, Set<OnRun>>()
+  #timer: NodeJS.Timeout | undefined
+
+  /** @param interval milliseconds between two looks */
+  constructor(runs: Pick<Runs, 'getAll'>, interval: number, onError: (error: unknown) => void) {
+    this.#runs = runs
+    this.#interval = interval
+    this.#onError = onError
+  }
+
+  /**
+   * @param onRun called with the run at each look; with nothing if it is gone
+   * @returns stops that
+   */
+  watch(id: string, onRun: OnRun): () => void {
+    const listeners = this.#listeners.get(id) ?? new Set()
+    this.#listeners.set(id, listeners.add(onRun))
+    this.#timer ??= setTimeout(this.#look, this.#interval)
+    return () => {
+      listeners.delete(onRun)
+      if (listeners.size === 0 && this.#listeners.get(id) === listeners) this.#listeners.delete(id)
+    }
+  }
+
+  readonly #look = async (): Promise<void> => {
+    try {
+      const ids = [...this.#listeners.keys()]
+      const runs = new Map((await this.#runs.getAll(ids)).map((run) => [run.id, run]))
+      for (const id of ids) {
+        for (const onRun of this.#listeners.get(id) ?? []) onRun(runs.get(id))
+      }
+    } catch (error) {
+      this.#onError(error)
+    }
+    this.#timer = this.#listeners.size > 0 ? setTimeout(this.#look, this.#interval) : undefined
+  }
+}
