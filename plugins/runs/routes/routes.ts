@@ -138,25 +138,40 @@ function addReport(app: FastifyInstance, report: Report, { owner, create }: Rout
       .send(toRun(run, app.prefix))
   }
 
-  app.get(`/reports/${name}.csv`, { schema: { querystring: parameters } }, (request, reply) => {
-    reply.header('vary', 'Prefer')
-    if (preferencesOf(request).respondAsync) {
-      return accept(request, reply.header('preference-applied', 'respond-async'), request.query)
+  app.get(
+    `/reports/${name}.csv`,
+    { schema: { querystring: parameters }, attachValidation: true },
+    (request, reply) => {
+      checkParameters(request)
+      reply.header('vary', 'Prefer')
+      if (preferencesOf(request).respondAsync) {
+        return accept(request, reply.header('preference-applied', 'respond-async'), request.query)
+      }
+      const who = viewer?.(request)
+      return reply.csv(({ signal }) => rows({ parameters: request.query, viewer: who, signal }), csv)
     }
-    const who = viewer?.(request)
-    return reply.csv(({ signal }) => rows({ parameters: request.query, viewer: who, signal }), csv)
-  })
+  )
 
   app.post(
     `/reports/${name}/runs`,
-    { schema: { body: parameters }, preValidation: fillBody },
-    (request, reply) => accept(request, reply, request.body)
+    { schema: { body: parameters }, attachValidation: true, preValidation: fillBody },
+    (request, reply) => {
+      checkParameters(request)
+      return accept(request, reply, request.body)
+    }
   )
 }
 
 /** No body asks for a report without parameters. */
 async function fillBody(request: FastifyRequest): Promise<void> {
   request.body ??= {}
+}
+
+/** The same words wherever the parameters stand. */
+function checkParameters({ validationError }: FastifyRequest): void {
+  if (validationError === undefined) return
+  validationError.message = validationError.message.replace(/^(querystring|body)/, 'parameters')
+  throw validationError
 }
 
 function keyOf({ headers }: FastifyRequest): string | undefined {
