@@ -5,7 +5,13 @@ import { ChunkEncoder, EncodedRows, KeptBytes } from './csv/ready-text.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
 import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions } from './options/check.ts'
-import { type ContentCoding, contentCodings, type Heartbeat } from './options/http.ts'
+import {
+  type ContentCoding,
+  contentCodings,
+  type Heartbeat,
+  type ViewerOptions,
+  viewerOf
+} from './options/http.ts'
 import { defined } from './options/option.ts'
 import {
   type BatchOptions,
@@ -102,8 +108,8 @@ export interface KeptFile {
   length: number
 }
 
-type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding'> &
-  Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] }
+type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding' | 'viewer'> &
+  Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] } & ViewerOptions
 
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
   checkPluginOptions(options)
@@ -209,7 +215,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         reply,
         source,
         encoder,
-        { ...settings, id, report, helper, key, coding },
+        { ...settings, id, report, helper, key, coding, viewer: viewerOf(settings, request) },
         running
       )
       // Whichever is the latest then.

@@ -101,8 +101,9 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     log: app.log,
     open: ({ rows, csv }, { parameters, viewer }, signal) =>
       openCsv(
-        (context) => rows({ parameters, viewer, signal: AbortSignal.any([signal, context.signal]) }),
-        { maxBytes, ...toCsvOptionsOf(csv), digest: true, flush: false } as object,
+        (context) =>
+          rows({ parameters, viewer: context.viewer, signal: AbortSignal.any([signal, context.signal]) }),
+        { maxBytes, ...toCsvOptionsOf(csv), viewer, digest: true, flush: false } as object,
         toCsvOptionsOf(server.registered)
       ),
     onFinished: onFinished && ((run) => onFinished(toRun(run, settings.prefix)))

@@ -32,7 +32,8 @@ export interface ReportOptions<Parameters = any, Viewer = any> {
   /** Options of `reply.csv()`. A run uses those that are not about HTTP. */
   csv?: CsvOptions
   /**
-   * Whose request it is and what they may see, as JSON. Asked once, at the call, and kept with a run. @default undefined
+   * Gives what a request's user may see, as JSON. Asked once, at the call, and kept with a run.
+   * @default that of the registration of csvExport
    */
   viewer?: (request: FastifyRequest) => Viewer
 }

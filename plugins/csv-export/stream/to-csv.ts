@@ -4,6 +4,7 @@ import { EncodedRows } from '../csv/ready-text.ts'
 import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { checkToCsvOptions } from '../options/check.ts'
+import { throughJson } from '../options/http.ts'
 import { type ToCsvArguments, type ToCsvOptions, toCsvDefaults } from '../options/options.ts'
 import type { AnyRow, Bytes, KindOf } from '../options/row-types.ts'
 import { checkSettings, settle } from '../options/settings.ts'
@@ -59,7 +60,7 @@ export function openCsv(
     ? new EncodedRows(header)
     : new CsvEncoder(settings, () => source.columns)
   const record = new ExportRecord({ id: randomUUID(), requestId: null, report, digest }, encoder)
-  const chunks = new Chunks(source, encoder, record, settings)
+  const chunks = new Chunks(source, encoder, record, { ...settings, viewer: throughJson(settings.viewer) })
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
   const { promise: receipt, resolve } = Promise.withResolvers<Receipt>()
   let isStarted = false

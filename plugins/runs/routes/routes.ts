@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Internals } from '../../csv-export/index.ts'
+import type { Internals, SourceContext } from '../../csv-export/index.ts'
+import { viewerOf } from '../../csv-export/options/http.ts'
 import {
   CSV_EXPORT_INVALID_IDEMPOTENCY_KEY,
   CSV_EXPORT_RUN_EXPIRED,
@@ -123,12 +124,13 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
   )
 }
 
-function addReport(app: FastifyInstance, report: Report, { owner, create }: RoutesOptions): void {
-  const { name, parameters, rows, csv, viewer } = report
+function addReport(app: FastifyInstance, report: Report, { owner, create, internals }: RoutesOptions): void {
+  const { name, parameters, rows, csv } = report
+  const viewer = report.viewer ?? csv.viewer ?? internals.registered.viewer
 
   async function accept(request: FastifyRequest, reply: FastifyReply, given: unknown): Promise<FastifyReply> {
     const key = keyOf(request)
-    const run = await create(report, owner(request), given, viewer?.(request), key)
+    const run = await create(report, owner(request), given, viewerOf({ viewer }, request), key)
     const location = `${app.prefix}/runs/${run.id}`
     return reply
       .code(202)
@@ -147,8 +149,9 @@ function addReport(app: FastifyInstance, report: Report, { owner, create }: Rout
       if (preferencesOf(request).respondAsync) {
         return accept(request, reply.header('preference-applied', 'respond-async'), request.query)
       }
-      const who = viewer?.(request)
-      return reply.csv(({ signal }) => rows({ parameters: request.query, viewer: who, signal }), csv)
+      const open = (context: SourceContext) =>
+        rows({ ...context, parameters: request.query, viewer: context.viewer })
+      return reply.csv(open, { ...csv, viewer })
     }
   )
 
