@@ -4,7 +4,6 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Test } from 'tap'
 import { startCurl } from '../clients.ts'
 import { gate, serve } from '../helper.ts'
-import type { Certificate } from '../interop/servers.ts'
 import { type Front, type ProxyServer, startProxy } from './proxies.ts'
 
 const failure = new Error('the disk is on fire')
@@ -76,9 +75,11 @@ export interface Download {
 export class Site {
   readonly app: FastifyInstance
   readonly front: Front
+  /** The least time that a row took to the client, in milliseconds, of each of `front`. */
+  readonly delays: number[]
   readonly #exports: Map<string, Export>
 
-  static async start(t: Test, proxy: ProxyServer, certificate: Certificate, setting: string): Promise<Site> {
+  static async start(t: Test, proxy: ProxyServer, setting: string): Promise<Site> {
     const exports = new Map<string, Export>()
     const { app, url } = await serve(
       t,
@@ -91,12 +92,13 @@ export class Site {
         }),
       { defaults: { endMark: 'END' } }
     )
-    return new Site(app, await startProxy(t, proxy, { app: url, certificate, setting }), exports)
+    return new Site(app, await startProxy(t, proxy, url, setting), exports)
   }
 
   private constructor(app: FastifyInstance, front: Front, exports: Map<string, Export>) {
     this.app = app
     this.front = front
+    this.delays = front.map(() => Number.POSITIVE_INFINITY)
     this.#exports = exports
   }
 
@@ -120,13 +122,15 @@ export class Site {
   /** Downloads in each protocol, where all rows are that come before the end. */
   begin(way: Way, held = false): Promise<Download[]> {
     return Promise.all(
-      this.front.map(async ({ curl }) => {
+      this.front.map(async ({ curl }, index) => {
         const { running, client } = this.download(way, curl)
         await running.started.opened
         if (way === 'early') return { running, client }
         if (!held) await client.has('first\n')
         running.second.open()
+        const yielded = performance.now()
         await (held ? this.later() : client.has('second\n'))
+        this.delays[index] = Math.min(this.delays[index] as number, performance.now() - yielded)
         return { running, client }
       })
     )

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { temporaryFolder } from '../database.ts'
 import type { Program } from '../interop/clients.ts'
-import type { Certificate } from '../interop/servers.ts'
+import { type Certificate, makeCertificate } from '../interop/servers.ts'
 import { freePorts, mainConfiguration } from '../nginx.ts'
 import { runListening } from '../programs.ts'
 
@@ -142,17 +142,20 @@ export const proxies = [nginx, apache, haproxy, varnish, caddy]
 /** curl's arguments for each way to speak to the proxy, the URL's beginning last; those of one column are to agree. */
 export type Front = { column: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2'; curl: string[] }[]
 
-/** Starts it in front of an app; it is gone when the test ends. */
+/** Starts it in front of an app, with a certificate of its own; it is gone when the test ends. */
 export async function startProxy(
   t: Test,
   proxy: ProxyServer,
-  { app, certificate, setting = '' }: { app: string; certificate: Certificate; setting?: string }
+  appUrl: string,
+  setting: string
 ): Promise<Front> {
+  const certificate = makeCertificate()
+  t.teardown(certificate.remove)
   const [plain, tls] = (await freePorts(2)) as [number, number]
   const folder = await temporaryFolder(t)
   // Their workers run as another user.
   await chmod(folder, 0o755)
-  const place = { app: new URL(app).host, plain, tls, certificate, folder }
+  const place = { app: new URL(appUrl).host, plain, tls, certificate, folder }
   const file = join(folder, 'configuration')
   // HAProxy refuses a last line that does not end.
   await writeFile(file, `${proxy.configuration(place, setting)}\n`)
