@@ -16,11 +16,15 @@ class Export {
   readonly started = gate()
   readonly second = gate()
   readonly rest = gate()
-  /** Opens with why the source is to stop. */
-  readonly stopped = gate<unknown>()
+  readonly stopped = gate()
+  /** Why the source is to stop. */
+  reason: unknown
 
   async *rows(way: Way, signal: AbortSignal): AsyncGenerator<string[]> {
-    signal.addEventListener('abort', () => this.stopped.open(signal.reason))
+    signal.addEventListener('abort', () => {
+      this.reason = signal.reason
+      this.stopped.open()
+    })
     this.started.open()
     if (way === 'early') throw failure
     yield ['first']
@@ -119,20 +123,28 @@ export class Site {
     }
   }
 
-  /** Downloads in each protocol, where all rows are that come before the end. */
-  begin(way: Way, held = false): Promise<Download[]> {
-    return Promise.all(
-      this.front.map(async ({ curl }, index) => {
-        const { running, client } = this.download(way, curl)
-        await running.started.opened
-        if (way === 'early') return { running, client }
-        if (!held) await client.has('first\n')
-        running.second.open()
-        const yielded = performance.now()
-        await (held ? this.later() : client.has('second\n'))
-        this.delays[index] = Math.min(this.delays[index] as number, performance.now() - yielded)
-        return { running, client }
-      })
-    )
+  /**
+   * Downloads in each protocol, where all rows are that come before the end.
+   * @param isHeld whether the proxy holds rows back; then they are as far as it lets them
+   */
+  async begin(way: Way, isHeld = false): Promise<Download[]> {
+    const downloads = this.front.map(({ curl }) => this.download(way, curl))
+    await Promise.all(downloads.map(({ running }) => running.started.opened))
+    if (way === 'early') return downloads
+    if (isHeld) {
+      for (const { running } of downloads) running.second.open()
+      await this.later()
+      return downloads
+    }
+    await Promise.all(downloads.map((download, index) => this.#rowByRow(download, index)))
+    return downloads
+  }
+
+  async #rowByRow({ running, client }: Download, index: number): Promise<void> {
+    await client.has('first\n')
+    const yielded = performance.now()
+    running.second.open()
+    await client.has('second\n')
+    this.delays[index] = Math.min(this.delays[index] as number, performance.now() - yielded)
   }
 }

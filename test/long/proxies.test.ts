@@ -83,20 +83,22 @@ async function end(site: Site, downloads: Download[], way?: Way): Promise<Downlo
 
 /** When the source is told that its client has left: nothing is to be sent at that time. */
 async function leave(t: Test, site: Site, isHeld: boolean): Promise<string> {
-  const words = (await site.begin('leave', isHeld)).map(async ({ running, client }) => {
+  const downloads = await site.begin('leave', isHeld)
+  for (const { client } of downloads) {
     if (isHeld) t.equal(client.body, '', 'rows are held back')
     client.leave()
-    const stopped = running.stopped.opened
-    const inSilence = stopped.then(() => 'at once')
-    const silent = await Promise.race([inSilence, site.later().then(() => undefined)])
-    running.rest.open()
-    const flowing = stopped.then(() => 'with the next row')
-    const word =
-      silent ?? (await (isHeld ? Promise.race([flowing, site.later().then(() => 'not at all')]) : flowing))
-    if (word !== 'not at all') t.match(await stopped, { code: 'CSV_EXPORT_CLIENT_GONE' })
-    return word
+  }
+  const stopped = Promise.all(downloads.map(({ running }) => running.stopped.opened))
+  await Promise.race([stopped, site.later()])
+  const inSilence = downloads.map(({ running }) => running.reason !== undefined)
+  for (const { running } of downloads) running.rest.open()
+  await (isHeld ? Promise.race([stopped, site.later()]) : stopped)
+  const words = downloads.map(({ running: { reason } }, index) => {
+    if (reason === undefined) return 'not at all'
+    t.match(reason, { code: 'CSV_EXPORT_CLIENT_GONE' })
+    return inSilence[index] ? 'at once' : 'with the next row'
   })
-  return [...new Set(await Promise.all(words))].join(', ')
+  return [...new Set(words)].join(', ')
 }
 
 /** The fields of a proxy's row of the table. */
