@@ -35,7 +35,7 @@ const changes: Record<string, Record<string, Partial<Seen>>> = {
     'feature=-http2': { 'HTTP/2': 'seen' },
     'set beresp.do_stream = false;': { ...allSeen, rows: held, left: 'not at all' }
   },
-  Caddy: { 'flush_interval -1': { left: 'with the next row' } }
+  Caddy: { 'flush_interval -1': { left: 'with the next rows' } }
 }
 
 /** Checks what is the same behind all proxies, and tells what is not. */
@@ -96,7 +96,7 @@ async function leave(t: Test, site: Site, isHeld: boolean): Promise<string> {
   const words = downloads.map(({ running: { reason } }, index) => {
     if (reason === undefined) return 'not at all'
     t.match(reason, { code: 'CSV_EXPORT_CLIENT_GONE' })
-    return inSilence[index] ? 'at once' : 'with the next row'
+    return inSilence[index] ? 'at once' : 'with the next rows'
   })
   return [...new Set(words)].join(', ')
 }
