@@ -90,8 +90,8 @@ t.test('a whole export has a receipt, everywhere', async (t) => {
   t.same(line.export, receipt)
   t.equal(log.lines.filter((line) => line.export).length, 1, 'one line')
   t.match(told, [
-    ['start', { id, report: '/reports/:kind', rows: 0, bytes: 0 }],
-    ['progress', { id, rows: 2, bytes: receipt.bytes }],
+    ['start', { id, report: '/reports/:kind', startedAt: receipt.startedAt, rows: 0, bytes: 0 }],
+    ['progress', { id, startedAt: receipt.startedAt, rows: 2, bytes: receipt.bytes }],
     ['end', receipt]
   ])
 })
