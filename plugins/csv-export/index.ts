@@ -79,6 +79,10 @@ type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'cod
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
   checkPluginOptions(options)
   const closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
+  // A reply's body, here as the hooks of a context above, which has the plugin too, are called for it as well. No WeakMap:
+  // V8's young collector holds the values of one, so that each body, its rows included, would be promoted to the old space.
+  const body = Symbol('fastify-csv-export.body')
+  type WithBody = FastifyReply & { [body]?: StreamedBody<any> }
   const registered = defined(options)
   const server = { ...registrationDefaults, ...registered }
   checkSettings(settle(csvDefaults, registered, {}))
@@ -186,14 +190,6 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     }
   }
 }
-
-/**
- * A reply's body. No WeakMap: V8's young collector holds the values of one, so that each body, its rows included, would
- * be promoted to the old space.
- */
-const body = Symbol('fastify-csv-export.body')
-
-type WithBody = FastifyReply & { [body]?: StreamedBody<any> }
 
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
