@@ -26,6 +26,7 @@ import type { AnyRow, Bytes, Column, ColumnKey, KindOf } from './options/row-typ
 import { checkSettings, settle } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
+import type { ExportProgress } from './receipts/record.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
@@ -35,6 +36,25 @@ import { prepareToClose, watchSessions } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /**
+     * The exports of this process that have begun and not ended: those of the context that the plugin is registered in,
+     * and of the contexts below it. For operators alone: who has an export's id can ask for its receipt.
+     * @example
+     * app.get('/exports', { onRequest: operatorsOnly }, () => app.csvExports.running())
+     */
+    csvExports: {
+      /** In the order in which they were called for. */
+      running(): ExportProgress[]
+      /**
+       * Ends an export as a closing server does: an error reply before its first byte (503), a visible break after it.
+       * Its receipt: `server_ended`, CSV_EXPORT_SERVER_ENDED.
+       * @returns whether it ran
+       */
+      end(id: string): boolean
+    }
+  }
+
   interface FastifyReply {
     /**
      * Streams rows as a CSV download, in constant memory, at the pace of the client.
@@ -111,6 +131,8 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     if (refusal === undefined) done()
     else done(refusal)
   })
+
+  app.decorate('csvExports', { running: () => running.list(), end: (id: string) => running.end(id) })
 
   app.decorateReply('csv', function (
     this: FastifyReply,
@@ -202,7 +224,6 @@ export type {
   Receipt,
   ReceiptStore
 } from './receipts/receipts.ts'
-export type { ExportProgress } from './receipts/record.ts'
 export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {
   BatchOptions,
@@ -213,6 +234,7 @@ export type {
   CsvOptions,
   EncodedOptions,
   EncodedToCsvOptions,
+  ExportProgress,
   Heartbeat,
   PluginOptions,
   SourceContext,

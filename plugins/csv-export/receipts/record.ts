@@ -106,7 +106,8 @@ const statuses: Record<string, ExportStatus> = {
   CSV_EXPORT_MAX_ROWS: 'limit_reached',
   CSV_EXPORT_MAX_BYTES: 'limit_reached',
   FST_ERR_HANDLER_TIMEOUT: 'limit_reached',
-  CSV_EXPORT_SERVER_CLOSING: 'server_closing'
+  CSV_EXPORT_SERVER_CLOSING: 'server_closing',
+  CSV_EXPORT_SERVER_ENDED: 'server_ended'
 }
 
 /** The status of an export that ended for a reason, or for none. */
