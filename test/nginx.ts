@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { type RunningProgram, runListening } from './programs.ts'
 
 const configuration = new URL('../docker/nginx.conf', import.meta.url)
 const upstreams = new URL('../docker/upstream.conf', import.meta.url)
@@ -19,7 +19,7 @@ export async function freePorts(count: number): Promise<number[]> {
 }
 
 /** What the image's own nginx.conf is around conf.d, in a folder of the test's. */
-function mainConfiguration(folder: string, http: string): string {
+export function mainConfiguration(folder: string, http: string): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((name) => `${name}_temp_path ${folder}/${name};`)
     .join('\n')
@@ -62,7 +62,7 @@ export async function configureNginx(t: Test, ...appUrls: string[]): Promise<Ngi
     .replace(/^ *server app:3000 resolve(.*);$/m, (_line, parameters) =>
       appUrls.map((url) => `server ${new URL(url).host}${parameters};`).join('\n')
     )
-  let running: RunningNginx | undefined
+  let running: RunningProgram | undefined
   t.teardown(() => running?.end('SIGTERM'))
   return {
     url: `http://127.0.0.1:${port}`,
@@ -76,11 +76,6 @@ export async function configureNginx(t: Test, ...appUrls: string[]): Promise<Ngi
   }
 }
 
-export interface RunningNginx {
-  /** Sends a signal to all of its processes; resolves when they are gone. */
-  end(signal: NodeJS.Signals): Promise<void>
-}
-
 /**
  * @param http what its http context holds
  * @param port one of those that it listens on
@@ -89,46 +84,15 @@ export async function runNginx(
   http: string,
   port: number,
   onMessage: (text: string) => void
-): Promise<RunningNginx> {
+): Promise<RunningProgram> {
   const folder = mkdtempSync(join(tmpdir(), 'nginx-test-'))
   const file = join(folder, 'nginx.conf')
   writeFileSync(file, mainConfiguration(folder, http))
-  const nginx = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', file], {
-    // A pipe of our own: one shared with the test runner would keep it waiting for an nginx that outlives a test.
-    stdio: ['ignore', 'ignore', 'pipe'],
-    // Its workers are in its process group, which a signal then reaches whole.
-    detached: true
-  })
-  nginx.stderr.on('data', (text) => onMessage(String(text)))
-  const closed = once(nginx, 'close')
-  const isAlive = () => nginx.exitCode === null && nginx.signalCode === null
-  const signalAll = (signal: NodeJS.Signals): void => {
-    if (isAlive()) process.kill(-(nginx.pid as number), signal)
-  }
-  const onExit = () => signalAll('SIGTERM')
-  process.once('exit', onExit)
-  await accepting(port, isAlive)
+  const running = await runListening(['nginx', '-p', folder, '-e', 'stderr', '-c', file], port, onMessage)
   return {
     async end(signal) {
-      process.off('exit', onExit)
-      signalAll(signal)
-      await closed
+      await running.end(signal)
       rmSync(folder, { recursive: true })
     }
   }
-}
-
-/** nginx does not say when it listens. */
-async function accepting(port: number, isAlive: () => boolean): Promise<void> {
-  while (isAlive()) {
-    const socket = connect(port, '127.0.0.1')
-    const connected = await once(socket, 'connect').then(
-      () => true,
-      () => false
-    )
-    socket.destroy()
-    if (connected) return
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-  throw new Error('nginx has ended: see its message above')
 }

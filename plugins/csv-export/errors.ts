@@ -132,6 +132,13 @@ export const CSV_EXPORT_SERVER_CLOSING = createError(
   503
 )
 
+/** Whoever runs the server has ended the export with `app.csvExports.end()`. */
+export const CSV_EXPORT_SERVER_ENDED = createError(
+  'CSV_EXPORT_SERVER_ENDED',
+  'this export was ended by whoever runs the server',
+  503
+)
+
 /** What a source throws that is no Error is wrapped in this one, as its `cause`. */
 export const CSV_EXPORT_NOT_RETURNED = createError(
   'CSV_EXPORT_NOT_RETURNED',

@@ -32,6 +32,7 @@ import type { AnyRow, Bytes, Column, ColumnKey, KindOf } from './options/row-typ
 import { checkSettings, settle } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
+import type { ExportProgress } from './receipts/record.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
@@ -41,6 +42,25 @@ import { prepareToClose, watchSessions } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /**
+     * The exports of this process that have begun and not ended: those of the context that the plugin is registered in,
+     * and of the contexts below it. For operators alone: who has an export's id can ask for its receipt.
+     * @example
+     * app.get('/exports', { onRequest: operatorsOnly }, () => app.csvExports.running())
+     */
+    csvExports: {
+      /** In the order in which they were called for. */
+      running(): ExportProgress[]
+      /**
+       * Ends an export as a closing server does: an error reply before its first byte (503), a visible break after it.
+       * Its receipt: `server_ended`, CSV_EXPORT_SERVER_ENDED.
+       * @returns whether it ran
+       */
+      end(id: string): boolean
+    }
+  }
+
   interface FastifyReply {
     /**
      * Streams rows as a CSV download, in constant memory, at the pace of the client.
@@ -114,6 +134,10 @@ type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'cod
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
   checkPluginOptions(options)
   const closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
+  // A reply's body, here as the hooks of a context above, which has the plugin too, are called for it as well. No WeakMap:
+  // V8's young collector holds the values of one, so that each body, its rows included, would be promoted to the old space.
+  const body = Symbol('fastify-csv-export.body')
+  type WithBody = FastifyReply & { [body]?: StreamedBody<any> }
   const registered = defined(options)
   const server = { ...registrationDefaults, ...registered }
   checkSettings(settle(csvDefaults, registered, {}))
@@ -142,6 +166,8 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     if (refusal === undefined) done()
     else done(refusal)
   })
+
+  app.decorate('csvExports', { running: () => running.list(), end: (id: string) => running.end(id) })
 
   app.decorateReply('csv', function (
     this: FastifyReply,
@@ -229,14 +255,6 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   }
 }
 
-/**
- * A reply's body. No WeakMap: V8's young collector holds the values of one, so that each body, its rows included, would
- * be promoted to the old space.
- */
-const body = Symbol('fastify-csv-export.body')
-
-type WithBody = FastifyReply & { [body]?: StreamedBody<any> }
-
 const plugin = fp(csvExport, { fastify: '5.x', name: 'fastify-csv-export' })
 
 export default plugin
@@ -248,7 +266,6 @@ export type {
   Receipt,
   ReceiptStore
 } from './receipts/receipts.ts'
-export type { ExportProgress } from './receipts/record.ts'
 export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {
   BatchOptions,
@@ -259,6 +276,7 @@ export type {
   CsvOptions,
   EncodedOptions,
   EncodedToCsvOptions,
+  ExportProgress,
   Heartbeat,
   PluginOptions,
   SourceContext,

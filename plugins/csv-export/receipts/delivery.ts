@@ -41,6 +41,7 @@ const levels: Record<ExportStatus, 'info' | 'warn' | 'error'> = {
   client_gone: 'info',
   client_stalled: 'warn',
   server_closing: 'warn',
+  server_ended: 'warn',
   limit_reached: 'warn',
   source_stalled: 'error',
   source_failed: 'error',

@@ -15,6 +15,7 @@ export type ExportStatus =
   | 'source_stalled'
   | 'limit_reached'
   | 'server_closing'
+  | 'server_ended'
   | 'abandoned'
 
 /** What can be said of an export once it has ended. Plain JSON. */

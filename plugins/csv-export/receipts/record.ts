@@ -2,8 +2,8 @@ import { createHash, type Hash } from 'node:crypto'
 import { attempt } from '../guard.ts'
 import type { ExportStart, ExportStatus, Receipt } from './receipts.ts'
 
-/** How far an export has come: what `fastify-csv-export:start` and `fastify-csv-export:progress` tell. */
-export type ExportProgress = Pick<Receipt, 'id' | 'requestId' | 'report' | 'rows' | 'bytes'>
+/** How far a running export has come: what `app.csvExports.running()` and the channels `:start` and `:progress` tell. */
+export type ExportProgress = Pick<Receipt, 'id' | 'requestId' | 'report' | 'startedAt' | 'rows' | 'bytes'>
 
 /** What an encoder counts. */
 type Counts = { readonly count: number } & Readonly<
@@ -60,12 +60,13 @@ export class ExportRecord {
 
   readonly progress = (): ExportProgress => {
     const { id, requestId, report } = this.#options
-    return { id, requestId, report, rows: this.rows, bytes: this.bytes }
+    const startedAt = new Date(performance.timeOrigin + this.#startedAt).toISOString()
+    return { id, requestId, report, startedAt, rows: this.rows, bytes: this.bytes }
   }
 
   get start(): ExportStart {
-    const { id, report } = this.#options
-    return { id, report, startedAt: new Date(performance.timeOrigin + this.#startedAt).toISOString() }
+    const { id, report, startedAt } = this.progress()
+    return { id, report, startedAt }
   }
 
   /** @param reason why it ended; none if it is complete */
@@ -79,7 +80,6 @@ export class ExportRecord {
       columnsWithoutValue: isComplete ? this.#counts.columnsWithoutValue : null,
       keysWithoutColumn: isComplete ? this.#counts.keysWithoutColumn : null,
       status: statusOf(reason),
-      startedAt: this.start.startedAt,
       firstByteAfter: this.#firstByteAt === undefined ? null : this.#sinceStart(this.#firstByteAt),
       duration: this.#sinceStart(performance.now()),
       errorCode: errorCodeOf(reason),
@@ -106,7 +106,8 @@ const statuses: Record<string, ExportStatus> = {
   CSV_EXPORT_MAX_ROWS: 'limit_reached',
   CSV_EXPORT_MAX_BYTES: 'limit_reached',
   FST_ERR_HANDLER_TIMEOUT: 'limit_reached',
-  CSV_EXPORT_SERVER_CLOSING: 'server_closing'
+  CSV_EXPORT_SERVER_CLOSING: 'server_closing',
+  CSV_EXPORT_SERVER_ENDED: 'server_ended'
 }
 
 /** The status of an export that ended for a reason, or for none. */

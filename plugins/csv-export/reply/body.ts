@@ -10,7 +10,7 @@ import {
 } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
-import { ExportRecord } from '../receipts/record.ts'
+import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
 import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
 import { Deadline } from '../stream/deadline.ts'
 import { type Destination, Sender } from '../stream/sender.ts'
@@ -179,6 +179,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
       this.#ending.end()
     }
     callback(error)
+  }
+
+  get progress(): ExportProgress | undefined {
+    return this.#sender && this.#record.progress()
   }
 
   readonly fail = (reason: unknown): void => {

@@ -89,14 +89,24 @@ export class Ending {
   }
 
   /**
-   * Ends it so that the client notices.
+   * Ends it so that the client notices, unless all of it has gone.
    * @returns whether it could: before the head has gone, an error reply has to say it
    */
   break(reason: Error): boolean {
     const isBroken = headHasGone(this.#reply.raw)
-    attempt(() => this.end(reason))
-    if (isBroken) attempt(() => breakConnection(this.#reply.raw))
+    if (this.#isAllGone) attempt(() => this.end())
+    else {
+      attempt(() => this.end(reason))
+      if (isBroken) attempt(() => breakConnection(this.#reply.raw))
+    }
     return isBroken
+  }
+
+  /** In the turn in which that happens, 'finish' is still to come. */
+  get #isAllGone(): boolean {
+    if (!this.#isWritten || this.isClientGone) return false
+    const { writableEnded, writableLength } = this.#reply.raw
+    return this.#http2Stream?.writableFinished ?? (writableEnded && writableLength === 0)
   }
 
   /** For all that Node calls. What the rest throws, of which the reply knows no better, ends it. */

@@ -1,9 +1,17 @@
 import type { FastifyReply } from 'fastify'
-import { CSV_EXPORT_SERVER_CLOSING, CSV_EXPORT_TOO_MANY, CSV_EXPORT_TOO_MANY_FOR_KEY } from '../errors.ts'
+import {
+  CSV_EXPORT_SERVER_CLOSING,
+  CSV_EXPORT_SERVER_ENDED,
+  CSV_EXPORT_TOO_MANY,
+  CSV_EXPORT_TOO_MANY_FOR_KEY
+} from '../errors.ts'
+import type { ExportProgress } from '../receipts/record.ts'
 import { setRetryAfter } from './headers.ts'
 
-/** An export as far as the server's end and its limits are concerned. */
+/** An export as far as its server is concerned. */
 export interface Breakable {
+  /** None before its source is wanted: there may never be a body. */
+  readonly progress: ExportProgress | undefined
   /** Ends it visibly. */
   fail(error: Error): void
 }
@@ -18,7 +26,7 @@ export interface RunningOptions {
 /** Longest that the end of a server waits for the last receipts to be kept, in milliseconds. */
 const receiptsGrace = 500
 
-/** The exports that run in this server: admits them, counts them, ends them when the server closes. */
+/** The exports that run in this server: admits them, counts them, tells of them, ends them. */
 export class RunningExports {
   readonly #options: RunningOptions
   readonly #exports = new Map<Breakable, string | undefined>()
@@ -45,6 +53,17 @@ export class RunningExports {
   remove(running: Breakable): void {
     this.#exports.delete(running)
     if (this.#exports.size === 0) this.#onIdle?.()
+  }
+
+  list(): ExportProgress[] {
+    return [...this.#exports.keys()].flatMap(({ progress }) => progress ?? [])
+  }
+
+  /** @returns whether one with this id ran; ids of the user's own making may repeat */
+  end(id: string): boolean {
+    const named = [...this.#exports.keys()].filter(({ progress }) => progress?.id === id)
+    for (const running of named) running.fail(new CSV_EXPORT_SERVER_ENDED())
+    return named.length > 0
   }
 
   /** Has the end of the server wait for it. */

@@ -159,8 +159,11 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
       }
       let step = this.#source.next()
       if (isPromiseLike(step)) {
-        this.#state = 'waiting'
-        this.#checkForPause()
+        // Its own code may have ended the export meanwhile.
+        if (!this.#isOver()) {
+          this.#state = 'waiting'
+          this.#checkForPause()
+        }
         step = await step
         if (this.#state === 'waiting') this.#state = 'giving'
         this.#sourceDeadline.stop()

@@ -55,6 +55,8 @@ export class Sender {
       }
       if (this.#isStopped) return
     }
+    // Stopped as the chunks came to their end.
+    if (this.#isStopped) return
     // The client still has to take the end.
     this.#isEnded = true
     this.#stall.start()

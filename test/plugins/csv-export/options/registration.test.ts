@@ -1,5 +1,5 @@
 import autoload from '@fastify/autoload'
-import Fastify from 'fastify'
+import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify'
 import t from 'tap'
 import csvExport, { type CsvOptions, type PluginOptions } from '../../../../plugins/csv-export/index.ts'
 import { settle } from '../../../../plugins/csv-export/options/settings.ts'
@@ -17,6 +17,19 @@ t.test('what Fastify itself takes at registration is no option of the plugin, an
     app.get('/', (_request, reply) => reply.csv([{ a: 1 }], { prefix: '/api' } as CsvOptions))
   )
   t.match(await (await fetch(inCall)).json(), { code: 'CSV_EXPORT_UNKNOWN_OPTION' }, 'in a call it is one')
+})
+
+t.test('a context may register it again, with other options', async (t) => {
+  const { url } = await serve(t, async (app) => {
+    const handler = (_request: FastifyRequest, reply: FastifyReply) => reply.csv([{ a: 1, b: 2 }])
+    app.get('/', handler)
+    await app.register(async (below) => {
+      await below.register(csvExport, { delimiter: ';' })
+      below.get('/below', handler)
+    })
+  })
+  t.equal(await (await fetch(url)).text(), 'a,b\n1,2\n')
+  t.equal(await (await fetch(`${url}/below`)).text(), 'a;b\n1;2\n')
 })
 
 t.test('@fastify/autoload registers it with what all plugins share', async (t) => {

@@ -1,10 +1,11 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import diagnostics from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:http2'
 import { Readable, Transform } from 'node:stream'
 import { createGzip } from 'node:zlib'
+import type { FastifyRequest } from 'fastify'
 import t from 'tap'
 import {
   type ExportStart,
@@ -90,8 +91,8 @@ t.test('a whole export has a receipt, everywhere', async (t) => {
   t.same(line.export, receipt)
   t.equal(log.lines.filter((line) => line.export).length, 1, 'one line')
   t.match(told, [
-    ['start', { id, report: '/reports/:kind', rows: 0, bytes: 0 }],
-    ['progress', { id, rows: 2, bytes: receipt.bytes }],
+    ['start', { id, report: '/reports/:kind', startedAt: receipt.startedAt, rows: 0, bytes: 0 }],
+    ['progress', { id, startedAt: receipt.startedAt, rows: 2, bytes: receipt.bytes }],
     ['end', receipt]
   ])
 })
@@ -105,6 +106,28 @@ t.test("a name, an id and a request of one's own", async (t) => {
   const { headers } = await fetch(url)
   t.equal(headers.get('export-id'), 'export-of-somebody')
   t.match(await next(), { id: 'export-of-somebody', report: 'all of them', sha256: null })
+})
+
+t.test('a receipt for its owner alone, whose name is in its id', async (t) => {
+  const receipts = new MemoryReceipts()
+  const userOf = ({ headers }: FastifyRequest) => String(headers.user)
+  const { url, next } = await serveWithReceipts(
+    t,
+    (app) => {
+      app.get('/', (_request, reply) => reply.csv(rows))
+      app.get<{ Params: { id: string } }>('/exports/:id', async (request, reply) => {
+        const { id } = request.params
+        const owner = id.slice(0, id.lastIndexOf('.'))
+        return (owner === userOf(request) && receipts.get(id)) || reply.code(404).send()
+      })
+    },
+    { defaults: { receipts, genExportId: (request) => `${userOf(request)}.${randomUUID()}` } }
+  )
+  const get = (path: string, user: string) => fetch(url + path, { headers: { user } })
+  const id = (await get('/', 'ann.lee')).headers.get('export-id')
+  t.match(await next(), { id })
+  t.match(await (await get(`/exports/${id}`, 'ann.lee')).json(), { id, status: 'complete' })
+  for (const other of ['ann', 'bob']) t.equal((await get(`/exports/${id}`, other)).status, 404)
 })
 
 t.test('an export that no route has made is told by its URL', async (t) => {
