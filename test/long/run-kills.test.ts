@@ -19,8 +19,6 @@ await web.start()
 await Promise.all(workers.map((worker) => worker.start()))
 
 const count = 150_000
-/** Milliseconds that a killed worker's run waits for another at most. */
-const takeover = 15_000
 
 /** Asks again while nobody answers, as a client has to, with the same key. */
 async function ask(method: 'GET' | 'POST', path: string, headers = {}, body?: object): Promise<any> {
