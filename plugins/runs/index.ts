@@ -171,6 +171,7 @@ export default fp(csvRuns, {
   name: 'fastify-csv-export/runs',
   dependencies: ['fastify-csv-export']
 })
+export { DirectoryFiles, type DirectoryFilesOptions } from './files/directory-files.ts'
 export type { FileStore, FileWriter } from './files/files.ts'
 export { PostgresFiles, type PostgresFilesOptions } from './files/postgres-files.ts'
 export { defineReport, type Report, type ReportContext, type ReportOptions } from './report.ts'
