@@ -21,7 +21,7 @@ t.teardown(() => database.end())
 async function ask(method: 'GET' | 'POST', path: string, body?: object, prefer = ''): Promise<any> {
   const response = await request(`${web.url}${path}`, {
     method,
-    headers: { 'content-type': 'application/json', prefer },
+    headers: { prefer, ...(body && { 'content-type': 'application/json' }) },
     ...(body && { body: JSON.stringify(body) })
   })
   return await response.body.json()
@@ -66,8 +66,8 @@ async function leftBehind(): Promise<unknown[]> {
   )
   const chunks = tables.map(({ tablename }) => `SELECT file_id FROM csv_export.${tablename}`)
   return await query(
-    `SELECT DISTINCT id FROM (${['SELECT id FROM csv_export.files', ...chunks].join(' UNION ALL ')}) AS kept (id)
-     WHERE NOT EXISTS (SELECT FROM csv_export.runs WHERE file_id = id AND state = 'succeeded')`
+    `SELECT DISTINCT kept.id FROM (${['SELECT id FROM csv_export.files', ...chunks].join(' UNION ALL ')}) AS kept (id)
+     WHERE NOT EXISTS (SELECT FROM csv_export.runs WHERE file_id = kept.id AND state = 'succeeded')`
   )
 }
 
