@@ -33,7 +33,7 @@ async function untried(page: string): Promise<string[]> {
   return blocks.filter((block) => !isTried(unindented(block)))
 }
 
-for (const page of ['README.md', 'docs/migrating.md']) {
+for (const page of ['README.md', 'docs/migrating.md', 'docs/runs.md']) {
   t.test(`the code in ${page} is that of programs that run`, async (t) => t.same(await untried(page), []))
 }
 
