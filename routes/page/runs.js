@@ -99,7 +99,8 @@ function update(item, run) {
   if (before === run.state) return
   told.set(run.id, run.state)
   // What was there when the page was opened is no news.
-  if (before !== undefined || isOpen(run)) status.textContent = `${name}: ${progressOf(run)}`
+  if (before !== undefined || isOpen(run))
+    status.textContent = `${name}: ${isOpen(run) ? run.state : progressOf(run)}`
   // While it is open they are the same.
   if (before === undefined || !isOpen(run)) replaceActions(actions, actionsOf(run, name))
 }

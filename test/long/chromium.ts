@@ -1,0 +1,140 @@
+import { spawn } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
+import type { Test } from 'tap'
+import { printed } from '../clients.ts'
+import { temporaryFolder } from '../database.ts'
+
+/** A key that a person presses. */
+const keys = {
+  Tab: { code: 'Tab', windowsVirtualKeyCode: 9 },
+  Enter: { code: 'Enter', windowsVirtualKeyCode: 13, text: '\r' },
+  ArrowUp: { code: 'ArrowUp', windowsVirtualKeyCode: 38 },
+  ArrowDown: { code: 'ArrowDown', windowsVirtualKeyCode: 40 }
+}
+
+/**
+ * Debian's Chromium without a screen, driven by its own protocol: https://chromedevtools.github.io/devtools-protocol/
+ * Emits the protocol's events by their name.
+ */
+export class Chromium extends EventEmitter {
+  readonly #socket: WebSocket
+  readonly #answers = new Map<number, PromiseWithResolvers<any>>()
+  #lastId = 0
+  #session: string | undefined
+
+  private constructor(socket: WebSocket) {
+    super()
+    this.#socket = socket
+    socket.addEventListener('message', ({ data }) => this.#take(JSON.parse(data)))
+  }
+
+  /** @param downloads the folder for what it saves */
+  static async start(t: Test, downloads: string): Promise<Chromium> {
+    const profile = await temporaryFolder(t)
+    const options = [
+      '--headless=new',
+      '--remote-debugging-port=0',
+      `--user-data-dir=${profile}`,
+      '--disable-gpu'
+    ]
+    // It has no sandbox for root.
+    if (process.getuid?.() === 0) options.push('--no-sandbox')
+    // A group of its own, as its processes are many.
+    const child = spawn('chromium', options, { stdio: ['ignore', 'ignore', 'pipe'], detached: true })
+    const closed = once(child, 'close')
+    const url = /ws:\S+/.exec(await printed(child.stderr, /DevTools listening on ws:\S+\n/))?.[0] as string
+    child.stderr.resume()
+    const socket = new WebSocket(url)
+    await once(socket, 'open')
+    t.teardown(async () => {
+      process.kill(-(child.pid as number), 'SIGKILL')
+      await closed
+    })
+    const chromium = new Chromium(socket)
+    await chromium.send('Browser.setDownloadBehavior', {
+      behavior: 'allow',
+      downloadPath: downloads,
+      eventsEnabled: true
+    })
+    return chromium
+  }
+
+  #take({ id, result, error, method, params }: any): void {
+    if (id === undefined) return void this.emit(method, params)
+    const answer = this.#answers.get(id)
+    this.#answers.delete(id)
+    if (error === undefined) answer?.resolve(result)
+    else answer?.reject(new Error(error.message))
+  }
+
+  /** Commands go to the page that was opened last. */
+  async send(method: string, params: object = {}): Promise<any> {
+    this.#lastId += 1
+    const answer = Promise.withResolvers<any>()
+    this.#answers.set(this.#lastId, answer)
+    const isOfBrowser = /^(Browser|Target)\./.test(method)
+    const session = isOfBrowser ? undefined : this.#session
+    this.#socket.send(JSON.stringify({ id: this.#lastId, method, params, sessionId: session }))
+    return await answer.promise
+  }
+
+  async open(url: string): Promise<void> {
+    const { targetId } = await this.send('Target.createTarget', { url: 'about:blank' })
+    const { sessionId } = await this.send('Target.attachToTarget', { targetId, flatten: true })
+    this.#session = sessionId
+    for (const domain of ['Page', 'Runtime', 'Log', 'Accessibility']) await this.send(`${domain}.enable`)
+    const loaded = once(this, 'Page.loadEventFired')
+    await this.send('Page.navigate', { url })
+    await loaded
+  }
+
+  /** What an expression gives in the page. */
+  async evaluate<T = any>(expression: string): Promise<T> {
+    const { result, exceptionDetails } = await this.send('Runtime.evaluate', {
+      expression,
+      returnByValue: true,
+      awaitPromise: true
+    })
+    if (exceptionDetails !== undefined) throw new Error(exceptionDetails.exception?.description)
+    return result.value
+  }
+
+  /** Resolves to what the expression gives as soon as that is truthy. */
+  async until<T = any>(expression: string): Promise<T> {
+    return await this.evaluate(`new Promise((resolve, reject) => {
+      const deadline = performance.now() + 15_000
+      const look = () => {
+        const value = ${expression}
+        if (value) resolve(value)
+        else if (performance.now() > deadline) reject(new Error(${JSON.stringify(`never: ${expression}`)} + document.visibilityState + document.body.innerText.slice(500, 1000)))
+        else setTimeout(look, 20)
+      }
+      look()
+    })`)
+  }
+
+  async press(key: keyof typeof keys): Promise<void> {
+    await this.send('Input.dispatchKeyEvent', { type: 'keyDown', key, ...keys[key] })
+    await this.send('Input.dispatchKeyEvent', { type: 'keyUp', key, ...keys[key] })
+  }
+
+  /** Has it go on with its latest download, as a person would on its page of downloads; that page stays open. */
+  async resumeDownload(): Promise<void> {
+    if ((await this.evaluate('location.href')) !== 'chrome://downloads/')
+      await this.open('chrome://downloads')
+    await this.until(`(() => {
+      const find = (root, selector) => {
+        const found = root.querySelector(selector)
+        if (found !== null) return found
+        for (const { shadowRoot } of root.querySelectorAll('*')) {
+          const inner = shadowRoot && find(shadowRoot, selector)
+          if (inner) return inner
+        }
+      }
+      const button = find(document, '#pause-or-resume')
+      if (!button || button.hidden || button.textContent.trim() !== 'Resume') return false
+      button.click()
+      return true
+    })()`)
+  }
+}
