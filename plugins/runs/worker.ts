@@ -71,11 +71,11 @@ export class Worker {
     } catch (error) {
       // What cannot be removed now, a sweep removes.
       await files.discard(run.file_id as string).catch((err) => log.warn({ err }, 'a file was not removed'))
-      // The queue knows better.
-      if (signal.aborted) return
+      // Ended by others, who know better.
+      if (signal.aborted || !(await runs.isClaimed(run))) return
       if (error instanceof CSV_EXPORT_WORKER_CLOSING) await runs.release(run, queue.sendRun)
       else if (isTransient(error) && !isLast) throw error
-      else if (!hasLostClaim(error)) await this.#finish(run, failureOf(error))
+      else await this.#finish(run, failureOf(error))
     }
   }
 
@@ -162,11 +162,6 @@ export class Worker {
 
 export function isOpen({ state }: Pick<RunRow, 'state'>): boolean {
   return state === 'queued' || state === 'running'
-}
-
-/** What another has decided already. */
-function hasLostClaim(error: unknown): boolean {
-  return error instanceof CSV_EXPORT_CLAIM_LOST || error instanceof CSV_EXPORT_RUN_CANCELLED
 }
 
 function failureOf(error: unknown): RunEnd {
