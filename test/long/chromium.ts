@@ -102,11 +102,11 @@ export class Chromium extends EventEmitter {
   /** Resolves to what the expression gives as soon as that is truthy. */
   async until<T = any>(expression: string): Promise<T> {
     return await this.evaluate(`new Promise((resolve, reject) => {
-      const deadline = performance.now() + 15_000
+      const deadline = performance.now() + 60_000
       const look = () => {
         const value = ${expression}
         if (value) resolve(value)
-        else if (performance.now() > deadline) reject(new Error(${JSON.stringify(`never: ${expression}`)} + document.visibilityState + document.body.innerText.slice(500, 1000)))
+        else if (performance.now() > deadline) reject(new Error(${JSON.stringify(`never: ${expression}`)}))
         else setTimeout(look, 20)
       }
       look()
@@ -118,11 +118,11 @@ export class Chromium extends EventEmitter {
     await this.send('Input.dispatchKeyEvent', { type: 'keyUp', key, ...keys[key] })
   }
 
-  /** Has it go on with its latest download, as a person would on its page of downloads; that page stays open. */
+  /** Has it go on with its latest download, if that has broken, as a person would on its page of downloads. */
   async resumeDownload(): Promise<void> {
     if ((await this.evaluate('location.href')) !== 'chrome://downloads/')
       await this.open('chrome://downloads')
-    await this.until(`(() => {
+    await this.evaluate(`(async () => {
       const find = (root, selector) => {
         const found = root.querySelector(selector)
         if (found !== null) return found
@@ -132,9 +132,8 @@ export class Chromium extends EventEmitter {
         }
       }
       const button = find(document, '#pause-or-resume')
-      if (!button || button.hidden || button.textContent.trim() !== 'Resume') return false
-      button.click()
-      return true
+      if (button?.textContent.trim() === 'Resume') button.click()
+      await new Promise((resolve) => setTimeout(resolve, 100))
     })()`)
   }
 }
