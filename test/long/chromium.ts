@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
+import type { Readable, Writable } from 'node:stream'
 import type { Test } from 'tap'
-import { printed } from '../clients.ts'
 import { temporaryFolder } from '../database.ts'
 
 /** A key that a person presses. */
@@ -17,40 +17,48 @@ const keys = {
  * Emits the protocol's events by their name.
  */
 export class Chromium extends EventEmitter {
-  readonly #socket: WebSocket
+  readonly #commands: Writable
   readonly #answers = new Map<number, PromiseWithResolvers<any>>()
   #lastId = 0
   #session: string | undefined
 
-  private constructor(socket: WebSocket) {
+  private constructor(commands: Writable, messages: Readable) {
     super()
-    this.#socket = socket
-    socket.addEventListener('message', ({ data }) => this.#take(JSON.parse(data)))
+    this.#commands = commands
+    // What it leaves unsaid when it is killed.
+    for (const pipe of [commands, messages]) pipe.on('error', () => {})
+    let rest = ''
+    messages.setEncoding('utf8').on('data', (text: string) => {
+      const parts = (rest + text).split('\0')
+      rest = parts.pop() as string
+      for (const part of parts) this.#take(JSON.parse(part))
+    })
   }
 
   /** @param downloads the folder for what it saves */
   static async start(t: Test, downloads: string): Promise<Chromium> {
     const profile = await temporaryFolder(t)
+    // By pipes, with whose end it ends too: a test that is killed leaves none behind.
     const options = [
       '--headless=new',
-      '--remote-debugging-port=0',
+      '--remote-debugging-pipe',
       `--user-data-dir=${profile}`,
       '--disable-gpu'
     ]
     // It has no sandbox for root.
     if (process.getuid?.() === 0) options.push('--no-sandbox')
-    // A group of its own, as its processes are many.
-    const child = spawn('chromium', options, { stdio: ['ignore', 'ignore', 'pipe'], detached: true })
+    const child = spawn('chromium', options, {
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+      // A group of its own, as its processes are many.
+      detached: true
+    })
     const closed = once(child, 'close')
-    const url = /ws:\S+/.exec(await printed(child.stderr, /DevTools listening on ws:\S+\n/))?.[0] as string
-    child.stderr.resume()
-    const socket = new WebSocket(url)
-    await once(socket, 'open')
     t.teardown(async () => {
       process.kill(-(child.pid as number), 'SIGKILL')
       await closed
     })
-    const chromium = new Chromium(socket)
+    const [, , , commands, messages] = child.stdio as unknown as [null, null, null, Writable, Readable]
+    const chromium = new Chromium(commands, messages)
     await chromium.send('Browser.setDownloadBehavior', {
       behavior: 'allow',
       downloadPath: downloads,
@@ -74,7 +82,7 @@ export class Chromium extends EventEmitter {
     this.#answers.set(this.#lastId, answer)
     const isOfBrowser = /^(Browser|Target)\./.test(method)
     const session = isOfBrowser ? undefined : this.#session
-    this.#socket.send(JSON.stringify({ id: this.#lastId, method, params, sessionId: session }))
+    this.#commands.write(`${JSON.stringify({ id: this.#lastId, method, params, sessionId: session })}\0`)
     return await answer.promise
   }
 

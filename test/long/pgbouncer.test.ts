@@ -75,7 +75,8 @@ t.test('behind PgBouncer in transaction mode', { skip }, async (t) => {
     t.equal(body.match(/^\d+,/gm)?.length, 2_000)
     const [, id] = /^export-id: (\S+)/im.exec(body) as RegExpExecArray
     const receipt = async () =>
-      (await database.query('SELECT receipt FROM receipts WHERE id = $1 AND has_ended', [id])).rows[0]?.receipt
+      (await database.query('SELECT receipt FROM receipts WHERE id = $1 AND has_ended', [id])).rows[0]
+        ?.receipt
     let found = await receipt()
     while (found === undefined) found = await receipt()
     t.match(found, { status: 'complete', rows: 2_000 })
