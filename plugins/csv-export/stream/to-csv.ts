@@ -46,7 +46,10 @@ export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): 
     ? new EncodedRows(header)
     : new CsvEncoder(settings, () => source.columns)
   const record = new ExportRecord({ id: randomUUID(), requestId: null, report, digest }, encoder)
-  const chunks = new Chunks(source, encoder, record, settings)
+  const chunks = new Chunks(source, encoder, record, {
+    ...settings,
+    onFailed: (error) => end(toError(error))
+  })
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
   const { promise: receipt, resolve } = Promise.withResolvers<Receipt>()
   let isStarted = false
@@ -61,15 +64,10 @@ export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): 
     async next() {
       if (!isStarted) deadline.start()
       isStarted = true
-      try {
-        const step = await chunks.next()
-        if (step.done) end()
-        else record.addSent(step.value)
-        return step
-      } catch (error) {
-        end(toError(error))
-        throw error
-      }
+      const step = await chunks.next()
+      if (step.done) end()
+      else record.addSent(step.value)
+      return step
     },
     async return() {
       const reason = new CSV_EXPORT_ABANDONED()
