@@ -1,3 +1,5 @@
+import { check, rule } from '../options/option.ts'
+
 /** The first names of a kind, and how many there are. */
 export interface NameList {
   /** Of keys, 1,000 at most. */
@@ -82,6 +84,8 @@ export interface MemoryReceiptsOptions {
   maxAge?: number | undefined
 }
 
+const limit = rule<number>((value) => typeof value === 'number' && value >= 0, 'a number, 0 or more')
+
 /**
  * A receipt store in this process's memory, bounded by number and age.
  * @example
@@ -94,7 +98,10 @@ export class MemoryReceipts implements ReceiptStore {
   readonly #maxAge: number
   readonly #kept = new Map<string, { receipt: Receipt; expires: number }>()
 
-  constructor({ max = 10_000, maxAge = 86_400_000 }: MemoryReceiptsOptions = {}) {
+  /** @throws CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION */
+  constructor(options: MemoryReceiptsOptions = {}) {
+    check(options, { max: limit, maxAge: limit })
+    const { max = 10_000, maxAge = 86_400_000 } = options
     this.#max = max
     this.#maxAge = maxAge
   }

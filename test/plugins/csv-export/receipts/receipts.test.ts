@@ -10,6 +10,7 @@ import t from 'tap'
 import {
   type ExportStart,
   MemoryReceipts,
+  type MemoryReceiptsOptions,
   type Receipt,
   toCsv
 } from '../../../../plugins/csv-export/index.ts'
@@ -398,6 +399,23 @@ t.test('the memory store is bounded by number and age', async (t) => {
   const short = new MemoryReceipts({ maxAge: 0 })
   short.put(receipt('a'))
   t.equal(short.get('a'), undefined)
+})
+
+t.test('a memory store that would keep nothing, or not what was meant, is refused', async (t) => {
+  for (const name of ['max', 'maxAge']) {
+    for (const value of [Number.NaN, -1, '5', null]) {
+      t.throws(() => new MemoryReceipts({ [name]: value as number }), {
+        code: 'CSV_EXPORT_INVALID_OPTION',
+        message: new RegExp(`^option "${name}" must be a number, 0 or more, got `)
+      })
+    }
+    for (const value of [undefined, 0, 1.5, Number.POSITIVE_INFINITY]) {
+      t.ok(new MemoryReceipts({ [name]: value }))
+    }
+  }
+  t.throws(() => new MemoryReceipts({ maxage: 5 } as MemoryReceiptsOptions), {
+    code: 'CSV_EXPORT_UNKNOWN_OPTION'
+  })
 })
 
 t.test('a hook that makes another body of it', async (t) => {
