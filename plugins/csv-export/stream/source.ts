@@ -173,11 +173,16 @@ export class Source<T> {
     return isIterator(input) ? input.return?.() : undefined
   }
 
+  /** A web stream that has failed rejects its `cancel()`, too, with the error that is the reason for it. */
+  readonly #onRejection = (error: unknown): void => {
+    if (error !== this.#reason) this.#onReleaseError(error)
+  }
+
   #attempt(release: () => unknown): void {
     try {
       const result = release()
       // Not awaited: a generator that waits for something runs its `finally` only after that wait.
-      if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
+      if (isPromiseLike(result)) result.then(undefined, this.#onRejection)
     } catch (error) {
       this.#onReleaseError(error)
     }
