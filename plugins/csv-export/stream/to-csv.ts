@@ -29,7 +29,7 @@ export interface CsvChunks extends AsyncIterableIterator<Buffer> {
  * throws what the rows throw, and what `reply.csv()` breaks a download for
  * @example
  * const chunks = toCsv(users.all(), { columns: ['id', 'name'] })
- * await pipeline(chunks, createWriteStream('users.csv'))
+ * await pipeline(Readable.from(chunks), createWriteStream('users.csv'))
  * console.log((await chunks.receipt).rows)
  */
 export function toCsv<Item extends AnyRow | Bytes>(

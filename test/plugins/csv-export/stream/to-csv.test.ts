@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import fc from 'fast-check'
 import t from 'tap'
@@ -213,6 +213,24 @@ t.test('chunks are full where a pause does not matter', async (t) => {
 
 t.test('a stream of it is an ordinary Readable', async (t) => {
   t.equal(await text(Readable.from(toCsv(rows))), whole(rows))
+})
+
+t.test('as a stream it ends the rows at once when what it goes to fails', async (t) => {
+  const failures: Record<string, (file: PassThrough, abort: AbortController) => void> = {
+    'the disk is full': (file) => file.destroy(new Error('full')),
+    'the signal fires': (_file, abort) => abort.abort()
+  }
+  for (const [name, fail] of Object.entries(failures)) {
+    const chunks = toCsv(async function* () {
+      yield { id: 1 }
+      await new Promise(() => {})
+    })
+    const file = new PassThrough()
+    const abort = new AbortController()
+    file.once('data', () => fail(file, abort))
+    await t.rejects(pipeline(Readable.from(chunks), file, abort), name)
+    t.match(await chunks.receipt, { status: 'abandoned' })
+  }
 })
 
 t.test('CSV that is there already passes', async (t) => {
