@@ -1,6 +1,8 @@
 import type { RegisterOptions } from 'fastify'
+import { CSV_EXPORT_UNKNOWN_OPTION } from '../errors.ts'
 import { downloadOptions, httpOptions } from './http.ts'
-import { check, isPlainObject, type Rule, type Rules, rule } from './option.ts'
+import { nearestName } from './nearest-name.ts'
+import { isPlainObject, type Rule, refusal, rule } from './option.ts'
 import {
   type CsvOptions,
   csvOptions,
@@ -15,6 +17,8 @@ import { quotingOptions } from './quoting.ts'
 import { checkTogether } from './registration.ts'
 import { rowsOptions } from './rows.ts'
 import { textOptions } from './text.ts'
+
+type Rules = Readonly<Record<string, Rule<unknown>>>
 
 /** Options that exist, but not here. */
 function refused(options: Rules, expected: string): Rules {
@@ -71,4 +75,16 @@ export function checkPluginOptions(options: unknown): asserts options is PluginO
 
 function isEncoded(options: unknown): boolean {
   return isPlainObject(options) && options.encoded === true
+}
+
+function check(options: unknown, rules: Rules): void {
+  if (!isPlainObject(options)) throw refusal('options', 'an object', options)
+  for (const [name, value] of Object.entries(options)) {
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
+    if (rule === undefined) {
+      const nearest = nearestName(name, Object.keys(rules))
+      throw new CSV_EXPORT_UNKNOWN_OPTION(name, nearest === undefined ? '' : `: did you mean "${nearest}"?`)
+    }
+    if (value !== undefined && !rule.accepts(value)) throw refusal(name, rule.expected, value)
+  }
 }

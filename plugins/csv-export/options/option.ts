@@ -1,6 +1,5 @@
 import { describe } from '../describe.ts'
-import { CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION } from '../errors.ts'
-import { nearestName } from './nearest-name.ts'
+import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
 
 /** Which values an option takes. */
 export interface Rule<T> {
@@ -8,8 +7,6 @@ export interface Rule<T> {
   /** Goes on after 'must be'. */
   expected: string
 }
-
-export type Rules = Readonly<Record<string, Rule<unknown>>>
 
 /** What there is to an option besides its type and its docstring, next to which it stands. */
 export interface Option<T, Default extends T | undefined = T | undefined> extends Rule<T> {
@@ -91,17 +88,4 @@ export function defined<T extends object>(options: T): { [Name in keyof T]?: Exc
 /** The error that refuses an option's value. */
 export function refusal(name: string, expected: string, value: unknown): Error {
   return new CSV_EXPORT_INVALID_OPTION(name, expected, describe(value))
-}
-
-/** Throws CSV_EXPORT_UNKNOWN_OPTION or CSV_EXPORT_INVALID_OPTION for the first option that is wrong. */
-export function check(options: unknown, rules: Rules): void {
-  if (!isPlainObject(options)) throw refusal('options', 'an object', options)
-  for (const [name, value] of Object.entries(options)) {
-    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
-    if (rule === undefined) {
-      const nearest = nearestName(name, Object.keys(rules))
-      throw new CSV_EXPORT_UNKNOWN_OPTION(name, nearest === undefined ? '' : `: did you mean "${nearest}"?`)
-    }
-    if (value !== undefined && !rule.accepts(value)) throw refusal(name, rule.expected, value)
-  }
 }
