@@ -131,7 +131,7 @@ t.test('an end that comes while nobody reads has its receipt at once', async (t)
   t.match(await failing.receipt, { status: 'source_failed', rows: 1, bytes: 5, sentBytes: 5 })
   await t.rejects(failing.next(), { message: 'late' })
 
-  const stalled = toCsv(rows, { chunkSize: 1000, maxDuration: 10 })
+  const stalled = toCsv(rows, { chunkSize: 1000, maxDuration: 1_000 })
   const { value } = await stalled.next()
   t.match(await stalled.receipt, { status: 'limit_reached', sentBytes: value?.length })
   await t.rejects(stalled.next(), { code: 'CSV_EXPORT_MAX_DURATION' })
