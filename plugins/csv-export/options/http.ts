@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { Receipt } from '../receipts/receipts.ts'
 import {
   func,
+  isArrayOf,
   isBoolean,
   isPlainObject,
   isString,
@@ -57,8 +58,7 @@ export const downloadOptions = {
   compress: option(
     rule<boolean | readonly ContentCoding[]>(
       (value) =>
-        isBoolean(value) ||
-        (Array.isArray(value) && value.every((coding) => contentCodings.includes(coding))),
+        isBoolean(value) || isArrayOf(value, (coding) => contentCodings.includes(coding as ContentCoding)),
       `true, false or an array of ${contentCodings.join(', ')}`
     ),
     true
