@@ -60,6 +60,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #maxDuration: Deadline
   /** Whether the reply is this body's, also where it is sent without one. */
   #isTaken = false
+  /** Whether its bytes are wanted, though it may have to wait for its turn. */
+  #isAsked = false
   #sender: Sender | undefined
   #isOffered = false
   /** Whether an error is sent instead. */
@@ -127,18 +129,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
     // A hook reads too: each gets everything, unless it has begun, as the client would lack what it has got.
     if (this.readableDidRead) this.fail(new CSV_EXPORT_BODY_DESTROYED())
-    else if (this.readableFlowing !== null || this.#sender !== undefined) super.pipe(destination, { end })
+    else if (this.readableFlowing !== null || this.#isAsked) super.pipe(destination, { end })
     else this.#sendTo(destination, end)
     return destination
   }
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
-    const { raw } = this.#reply
-    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
-    if (!isHttp2(raw) && raw.socket === null) {
-      raw.once('socket', () => this.#ending.isOver || this.#sendTo(destination, end))
-      return
-    }
     this.#send(destination as unknown as Destination, this.#coded(), () => {
       // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
       if (!end) sendHead(this.#reply.raw)
@@ -154,7 +150,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ending.isOver) return
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
-    if (this.#sender !== undefined) return
+    if (this.#isAsked) return
     this.#send(this.#buffer, this.#chunks, () => {
       this.#ending.setWritten()
       this.push(null)
@@ -237,6 +233,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
+    this.#isAsked = true
+    const { raw } = this.#reply
+    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
+    if (isHttp2(raw) || raw.socket !== null) this.#start(destination, chunks, onSent)
+    else raw.once('socket', () => this.#ending.isOver || this.#start(destination, chunks, onSent))
+  }
+
+  #start(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
     const { stallTimeout } = this.#options
     this.#sender = new Sender(destination, {
       stallTimeout,

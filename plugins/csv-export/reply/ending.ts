@@ -30,7 +30,8 @@ export class Ending {
     const { raw, request } = reply
     this.#http2Stream = isHttp2(raw) ? raw.stream : undefined
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
-    raw.on('close', this.#onClose).on('finish', this.#onFinish)
+    // Ahead of Node, which gives the socket to the next reply of the connection then.
+    raw.on('close', this.#onClose).prependListener('finish', this.#onFinish)
     // A stream that its client resets without an error says nothing else while writes wait.
     this.#http2Stream?.on('aborted', this.#onClose)
     injectedStream(raw)?.on('close', this.#onClientLeft)
@@ -154,22 +155,29 @@ export class Ending {
     this.#onReplyEnd(this.#http2Stream?.writableFinished ?? !this.#socket?.destroyed)
   )
 
-  readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
+  readonly #onClose = this.#guarded(() => {
+    this.#onReplyEnd(false)
+    // Of a pipelined reply, Node leaves it to others, and Fastify would send another one.
+    breakConnection(this.#reply.raw)
+  })
 
   #onReplyEnd(isAllSent: boolean): void {
     if (this.#isWritten && isAllSent) {
       this.end()
       return
     }
+    const { raw, request } = this.#reply
     // A hook may have put something else in its place.
-    const isItsOwn = this.#isWritten || !this.#reply.raw.writableEnded
-    const isByClient = isItsOwn && isClosedByClient(this.#socket)
+    const isItsOwn = this.#isWritten || !raw.writableEnded
+    // Of the request, as a pipelined reply may have none yet.
+    const socket = this.#http2Stream === undefined ? request.raw.socket : undefined
+    const isByClient = isItsOwn && isClosedByClient(socket)
     this.end(isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED())
   }
 }
 
 /** A stream of HTTP/2 is closed by nobody else, as those of the server come through `hold()`. */
-function isClosedByClient(socket: Socket | null): boolean {
+function isClosedByClient(socket: Socket | undefined): boolean {
   return !(socket instanceof Socket) || socket.readableEnded || isOfClient(socket.errored)
 }
 
