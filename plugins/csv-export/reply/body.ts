@@ -170,8 +170,9 @@ export class StreamedBody<T> extends Readable implements Breakable {
       if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
       else if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
-    }
-    callback(error)
+      // If it is sent all the same, it is no empty file.
+      callback(error ?? new CSV_EXPORT_BODY_DESTROYED())
+    } else callback(error)
   }
 
   get progress(): ExportProgress | undefined {
