@@ -66,7 +66,7 @@ export default function (app: FastifyInstance): void {
   }
   app.get('/export', (_request, reply) => reply.csv(many()))
   app.get('/hooked-export', {
-    onSend: async (_request, _reply, payload: NodeJS.ReadableStream) => payload.pipe(new PassThrough()),
+    onSend: async (_request, _reply, payload) => (payload as NodeJS.ReadableStream).pipe(new PassThrough()),
     handler: (_request, reply) => reply.csv(many())
   })
   app.get('/late', (_request, reply) =>
