@@ -104,7 +104,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#maxDuration = new Deadline(maxDuration, () => this.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
     this.on('error', () => {})
     this.#ending = new Ending(reply, this.#onEnd)
-    if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
+    this.#ending.endIfClosed()
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
@@ -167,8 +167,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (!this.#ending.isWritten) {
-      if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
-      else if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+      this.#ending.endIfClosed()
+      if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
       // If it is sent all the same, it is no empty file.
       callback(error ?? new CSV_EXPORT_BODY_DESTROYED())

@@ -41,13 +41,6 @@ export class Ending {
     if (request.routeOptions.handlerTimeout) request.signal.addEventListener('abort', this.#onHandlerTimeout)
   }
 
-  /** Asked of the connection too, as others are told of its end before the response is. */
-  get isClientGone(): boolean {
-    const { raw } = this.#reply
-    if (isHttp2(raw)) return raw.stream.destroyed || raw.stream.aborted
-    return raw.destroyed || this.#socket?.destroyed === true
-  }
-
   /** From now on only the body itself ends the reply, once it is written. */
   hold(): void {
     this.#isHeld = true
@@ -89,6 +82,11 @@ export class Ending {
     }
   }
 
+  /** Ends it if what it is sent through has been closed. */
+  endIfClosed(): void {
+    if (this.#isClosed) this.end(this.#reasonOfClose())
+  }
+
   /**
    * Ends it so that the client notices, unless all of it has gone.
    * @returns whether it could: before the head has gone, an error reply has to say it
@@ -103,9 +101,16 @@ export class Ending {
     return isBroken
   }
 
+  /** Asked of the connection too, as others are told of its end before the response is. */
+  get #isClosed(): boolean {
+    const { raw } = this.#reply
+    if (isHttp2(raw)) return raw.stream.destroyed || raw.stream.aborted
+    return raw.destroyed || this.#socket?.destroyed === true
+  }
+
   /** In the turn in which that happens, 'finish' is still to come. */
   get #isAllGone(): boolean {
-    if (!this.#isWritten || this.isClientGone) return false
+    if (!this.#isWritten || this.#isClosed) return false
     const { writableEnded, writableLength } = this.#reply.raw
     return this.#http2Stream?.writableFinished ?? (writableEnded && writableLength === 0)
   }
@@ -162,17 +167,17 @@ export class Ending {
   })
 
   #onReplyEnd(isAllSent: boolean): void {
-    if (this.#isWritten && isAllSent) {
-      this.end()
-      return
-    }
+    this.end(this.#isWritten && isAllSent ? undefined : this.#reasonOfClose())
+  }
+
+  #reasonOfClose(): Error {
     const { raw, request } = this.#reply
     // A hook may have put something else in its place.
     const isItsOwn = this.#isWritten || !raw.writableEnded
     // Of the request, as a pipelined reply may have none yet.
     const socket = this.#http2Stream === undefined ? request.raw.socket : undefined
     const isByClient = isItsOwn && isClosedByClient(socket)
-    this.end(isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED())
+    return isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED()
   }
 }
 
