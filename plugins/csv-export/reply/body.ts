@@ -13,7 +13,7 @@ import { announce, deliver, publishProgress, type Recipients } from '../receipts
 import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
 import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
 import { Deadline } from '../stream/deadline.ts'
-import { type Destination, Sender, type Transport } from '../stream/sender.ts'
+import { type Destination, Sender } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
 import { headHasGone, transportOf } from './connection.ts'
@@ -60,6 +60,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #maxDuration: Deadline
   /** Whether the reply is this body's, also where it is sent without one. */
   #isTaken = false
+  /** Whether its bytes are wanted, though it may have to wait for its turn. */
+  #isAsked = false
   #sender: Sender | undefined
   #isOffered = false
   /** Whether an error is sent instead. */
@@ -102,7 +104,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#maxDuration = new Deadline(maxDuration, () => this.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
     this.on('error', () => {})
     this.#ending = new Ending(reply, this.#onEnd)
-    if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
+    this.#ending.endIfClosed()
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
@@ -127,20 +129,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
     // A hook reads too: each gets everything, unless it has begun, as the client would lack what it has got.
     if (this.readableDidRead) this.fail(new CSV_EXPORT_BODY_DESTROYED())
-    else if (this.readableFlowing !== null || this.#sender !== undefined) super.pipe(destination, { end })
+    else if (this.readableFlowing !== null || this.#isAsked) super.pipe(destination, { end })
     else this.#sendTo(destination, end)
     return destination
   }
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
-    const { raw } = this.#reply
-    const transport = transportOf(raw)
-    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
-    if (transport === null) {
-      raw.once('socket', () => this.#ending.isOver || this.#sendTo(destination, end))
-      return
-    }
-    this.#send(destination as unknown as Destination, this.#coded(), transport, () => {
+    this.#send(destination as unknown as Destination, this.#coded(), () => {
       // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
       if (!end) sendHead(this.#reply.raw)
       this.#ending.setWritten()
@@ -155,8 +150,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ending.isOver) return
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
-    if (this.#sender !== undefined) return
-    this.#send(this.#buffer, this.#chunks, undefined, () => {
+    if (this.#isAsked) return
+    this.#send(this.#buffer, this.#chunks, () => {
       this.#ending.setWritten()
       this.push(null)
     })
@@ -172,11 +167,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (!this.#ending.isWritten) {
-      if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
-      else if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+      this.#ending.endIfClosed()
+      if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
-    }
-    callback(error)
+      // If it is sent all the same, it is no empty file.
+      callback(error ?? new CSV_EXPORT_BODY_DESTROYED())
+    } else callback(error)
   }
 
   get progress(): ExportProgress | undefined {
@@ -237,12 +233,17 @@ export class StreamedBody<T> extends Readable implements Breakable {
     })
   }
 
-  #send(
-    destination: Destination,
-    chunks: AsyncIterable<Uint8Array>,
-    transport: Transport | undefined,
-    onSent: () => void
-  ): void {
+  #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
+    this.#isAsked = true
+    const { raw } = this.#reply
+    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
+    if (transportOf(raw) !== null) this.#start(destination, chunks, onSent)
+    else raw.once('socket', () => this.#ending.isOver || this.#start(destination, chunks, onSent))
+  }
+
+  #start(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
+    // A hook that reads decides itself when it has had enough.
+    const transport = destination === this.#buffer ? undefined : (transportOf(this.#reply.raw) ?? undefined)
     const { stallTimeout } = this.#options
     this.#sender = new Sender(destination, {
       transport,

@@ -43,8 +43,9 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
     raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     return
   }
-  // A pipelined reply has no socket before those ahead of it have been sent, and nothing of it has gone.
   if (raw.socket !== null) reset(raw.socket)
+  // A pipelined reply has none before those ahead of it have been sent, which a reset might cut. Nothing of it has gone.
+  else raw.once('socket', (socket) => socket.destroy())
   raw.destroy()
 }
 
