@@ -1,6 +1,7 @@
 import { OutgoingMessage, type ServerResponse } from 'node:http'
 import { constants, Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
+import type { Readable } from 'node:stream'
 
 const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, 'headersSent') as {
   get(): boolean
@@ -17,6 +18,14 @@ export function isHttp2(raw: ServerResponse | Http2ServerResponse): raw is Http2
  */
 export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean {
   return isHttp2(raw) ? raw.stream.headersSent : isHeadSent.call(raw)
+}
+
+/**
+ * What `inject({ payloadAsStream: true })` gives to its reader. A member of light-my-request's own: the reply is told nothing
+ * of a reader that leaves.
+ */
+export function injectedStream(raw: object): Readable | undefined {
+  return (raw as { _lightMyRequest?: { stream?: Readable } })._lightMyRequest?.stream
 }
 
 /**

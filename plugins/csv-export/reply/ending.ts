@@ -4,7 +4,7 @@ import { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
 import { attempt, guarded } from '../guard.ts'
-import { breakConnection, headHasGone, isHttp2 } from './connection.ts'
+import { breakConnection, headHasGone, injectedStream, isHttp2 } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
 import { holdConnection, holdReply, holdSocketEnd } from './hold.ts'
 
@@ -33,6 +33,7 @@ export class Ending {
     raw.on('close', this.#onClose).on('finish', this.#onFinish)
     // A stream that its client resets without an error says nothing else while writes wait.
     this.#http2Stream?.on('aborted', this.#onClose)
+    injectedStream(raw)?.on('close', this.#onClientLeft)
     if (!isHttp2(raw) && raw.socket !== null) this.#takeSocket(raw.socket)
     // A pipelined reply has none before those ahead of it have been sent.
     else raw.once('socket', this.#takeSocket)
@@ -80,6 +81,7 @@ export class Ending {
     const { raw, request } = this.#reply
     raw.off('close', this.#onClose).off('finish', this.#onFinish).off('socket', this.#takeSocket)
     this.#http2Stream?.off('aborted', this.#onClose)
+    injectedStream(raw)?.off('close', this.#onClientLeft)
     this.#socket?.off('end', this.#onHalfClose)
     if (request.routeOptions.handlerTimeout) {
       request.signal.removeEventListener('abort', this.#onHandlerTimeout)
@@ -126,7 +128,10 @@ export class Ending {
   /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
   readonly #onHalfClose = this.#guarded(() => {
     const { httpAllowHalfOpen } = this.#reply.server.server as { httpAllowHalfOpen?: boolean }
-    if (this.#isWritten || httpAllowHalfOpen) return
+    if (!this.#isWritten && !httpAllowHalfOpen) this.#onClientLeft()
+  })
+
+  readonly #onClientLeft = this.#guarded(() => {
     this.end(new CSV_EXPORT_CLIENT_GONE())
     breakConnection(this.#reply.raw)
   })

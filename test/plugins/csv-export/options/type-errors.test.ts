@@ -116,8 +116,8 @@ async function messagesOf(t: Test, text: string): Promise<Map<number, string[]>>
     files: ['calls.ts']
   }
   t.testdir({ 'calls.ts': text.replaceAll('#root', path), 'tsconfig.json': JSON.stringify(settings) })
-  const compiler = join(root, 'node_modules/.bin/tsc')
-  const { output } = await outcome(compiler, ['-p', '.', '--pretty', 'false'], { cwd: folder })
+  // The PATH of npm and npx names it, wherever it is installed.
+  const { output } = await outcome('tsc', ['-p', '.', '--pretty', 'false'], { cwd: folder })
   const found = new Map<number, string[]>()
   let lines: string[] = []
   for (const line of output.split('\n').filter(Boolean)) {
