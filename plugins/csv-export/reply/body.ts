@@ -155,6 +155,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
     if (this.#sender !== undefined) return
+    this.#ending.hold()
     this.#send(this.#buffer, this.#chunks, () => {
       this.#ending.setWritten()
       this.push(null)
@@ -171,7 +172,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (!this.#ending.isWritten) {
-      if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
+      if (this.#ending.isClientGone) this.#ending.endClosed()
       else if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
     }
@@ -261,7 +262,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const isStarted = this.#sender !== undefined
     // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
     if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
-    else this.#finish()
+    else {
+      // Its pipe, where a hook reads too, would end the reply as if it were whole.
+      if (reason !== undefined) this.unpipe(this.#reply.raw)
+      this.#finish()
+    }
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
       this.#running.track(deliver(end, this.#reply, this.#options))

@@ -47,15 +47,21 @@ export class Ending {
     return raw.destroyed || this.#socket?.destroyed === true
   }
 
+  /** Of HTTP/1: also of a pipelined reply whose turn has not come. */
+  get #connection(): Socket | null {
+    return this.#http2Stream === undefined ? (this.#socket ?? this.#reply.request.raw.socket) : null
+  }
+
   /** From now on only the body itself ends the reply, once it is written. */
   hold(): void {
+    if (this.#isHeld) return
     this.#isHeld = true
     this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, this.#onEndedByOthers))
     if (this.#socket !== null) this.#holdSocketEnd(this.#socket)
   }
 
   #holdSocketEnd(socket: Socket): void {
-    this.#releases.push(holdSocketEnd(socket, () => this.#isWritten, this.#onEndedByOthers))
+    this.#releases.push(holdSocketEnd(socket, () => this.#reply.raw.writableEnded, this.#onEndedByOthers))
   }
 
   get isOver(): boolean {
@@ -86,6 +92,11 @@ export class Ending {
     if (request.routeOptions.handlerTimeout) {
       request.signal.removeEventListener('abort', this.#onHandlerTimeout)
     }
+  }
+
+  /** Ends it as the connection has gone, whoever has closed it: a hook's stream may hear of it, and tell, first. */
+  endClosed(): void {
+    this.#onReplyEnd(false)
   }
 
   /**
@@ -153,8 +164,10 @@ export class Ending {
     }
     // A hook may have put something else in its place.
     const isItsOwn = this.#isWritten || !this.#reply.raw.writableEnded
-    const isByClient = isItsOwn && isClosedByClient(this.#socket)
+    const isByClient = isItsOwn && isClosedByClient(this.#connection)
     this.end(isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED())
+    // Node would send what a pipelined reply has been given, and wait for the rest, though somebody has destroyed it.
+    if (isItsOwn && !isByClient) attempt(() => breakConnection(this.#reply.raw))
   }
 }
 
