@@ -151,6 +151,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
     if (this.#isAsked) return
+    this.#ending.hold()
     this.#send(this.#buffer, this.#chunks, () => {
       this.#ending.setWritten()
       this.push(null)
@@ -273,7 +274,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const isStarted = this.#sender !== undefined
     // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
     if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
-    else this.#finish()
+    else {
+      // Its pipe, where a hook reads too, would end the reply as if it were whole.
+      if (reason !== undefined) this.unpipe(this.#reply.raw)
+      this.#finish()
+    }
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
       this.#running.track(deliver(end, this.#reply, this.#options))

@@ -44,8 +44,9 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
     return
   }
   if (raw.socket !== null) reset(raw.socket)
-  // A pipelined reply has none before those ahead of it have been sent, which a reset might cut. Nothing of it has gone.
-  else raw.once('socket', (socket) => socket.destroy())
+  // A pipelined reply has no socket before those ahead of it have been sent, which then have to reach the client. Nothing of
+  // it has gone, but Node would send what it has been given, be it destroyed or not.
+  else raw.once('socket', (socket) => socket.destroySoon())
   raw.destroy()
 }
 

@@ -43,13 +43,14 @@ export class Ending {
 
   /** From now on only the body itself ends the reply, once it is written. */
   hold(): void {
+    if (this.#isHeld) return
     this.#isHeld = true
     this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, this.#onEndedByOthers))
     if (this.#socket !== null) this.#holdSocketEnd(this.#socket)
   }
 
   #holdSocketEnd(socket: Socket): void {
-    this.#releases.push(holdSocketEnd(socket, () => this.#isWritten, this.#onEndedByOthers))
+    this.#releases.push(holdSocketEnd(socket, () => this.#reply.raw.writableEnded, this.#onEndedByOthers))
   }
 
   get isOver(): boolean {

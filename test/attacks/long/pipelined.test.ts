@@ -97,6 +97,32 @@ t.test('an export behind a slower reply', async (t) => {
   }
 })
 
+t.test('an export that a hook reads while it waits for its turn', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  for (const hook of ['pipe', "a tee of 'data'", 'toWeb']) {
+    for (const headers of ['', 'connection: close\r\n']) {
+      t.test(`${hook}: its late error is a break, after the first; ${headers}`, async (t) => {
+        const first = await victim.prepare('/slow')
+        const path = `/late?${new URLSearchParams({ hook })}`
+        const { id, url } = await victim.prepare(path)
+        const wire = new Wire(url).send(request('/slow', '1.1', first.id) + request(path, '1.1', id, headers))
+        const seen = await wire.over(2)
+        t.match(seen[0], { body: 'slow', end: 'whole' }, 'the first')
+        t.ok(seen[1] === undefined || isShort(seen[1]), `the second: ${seen[1]?.status} ${seen[1]?.end}`)
+        await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: 'LATE' })
+      })
+    }
+  }
+})
+
+t.test('an export behind one that breaks: its client is not blamed', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  const first = await victim.prepare('/late')
+  const { id, url } = await victim.prepare('/export')
+  await new Wire(url).send(request('/late', '1.1', first.id) + request('/export', '1.1', id)).over(2)
+  await victim.checkSurvived(t, id, undefined)
+})
+
 t.test('a server that ends the socket of a pipelined export', async (t) => {
   const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
   for (const version of ['1.0', '1.1'] as Version[]) {

@@ -1,9 +1,10 @@
 import { once } from 'node:events'
 import { Socket } from 'node:net'
-import { PassThrough } from 'node:stream'
+import { PassThrough, type Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { PluginOptions } from '../../../plugins/csv-export/index.ts'
+import { hooks } from './hooks.ts'
 import { say } from './say.ts'
 
 export const server = {
@@ -18,6 +19,11 @@ export default function (app: FastifyInstance): void {
   const name = (headers: Record<string, unknown>) => String(headers['x-export'])
   // It is read by nobody: its reply may begin before it has been sent.
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+
+  app.addHook<Readable, { Querystring: { hook?: string } }>('onSend', async (request, _reply, payload) => {
+    const hook = hooks[String(request.query.hook)]
+    return hook === undefined || typeof payload === 'string' ? payload : hook(payload, request)
+  })
 
   // The body runs until the client has done what it does, and a little longer.
   app.route({
