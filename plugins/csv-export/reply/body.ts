@@ -13,7 +13,7 @@ import { announce, deliver, publishProgress, type Recipients } from '../receipts
 import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
 import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
 import { Deadline } from '../stream/deadline.ts'
-import { type Destination, Sender } from '../stream/sender.ts'
+import { type Destination, Sender, type Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
 import { headHasGone, transportOf } from './connection.ts'
@@ -237,17 +237,24 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
     this.#isAsked = true
     const { raw } = this.#reply
+    const transport = transportOf(raw)
     // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
-    if (transportOf(raw) !== null) this.#start(destination, chunks, onSent)
-    else raw.once('socket', () => this.#ending.isOver || this.#start(destination, chunks, onSent))
+    if (transport !== null) this.#start(transport, destination, chunks, onSent)
+    else {
+      raw.once('socket', (socket) => this.#ending.isOver || this.#start(socket, destination, chunks, onSent))
+    }
   }
 
-  #start(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
-    // A hook that reads decides itself when it has had enough.
-    const transport = destination === this.#buffer ? undefined : (transportOf(this.#reply.raw) ?? undefined)
+  #start(
+    transport: Transport,
+    destination: Destination,
+    chunks: AsyncIterable<Uint8Array>,
+    onSent: () => void
+  ): void {
     const { stallTimeout } = this.#options
     this.#sender = new Sender(destination, {
-      transport,
+      // A hook that reads decides itself when it has had enough.
+      transport: destination === this.#buffer ? undefined : transport,
       stallTimeout,
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
