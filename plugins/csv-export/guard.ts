@@ -67,10 +67,19 @@ export function attempt<T>(read: () => T): T | undefined {
 }
 
 function isUsable(thrown: unknown): boolean {
-  return thrown instanceof Error && Object.isExtensible(thrown) && isReadable(thrown)
+  return thrown instanceof Error && isMarkable(thrown, new Set()) && isReadable(thrown)
 }
 
-/** Reads what Fastify and pino read of an error. Throws what they would get. */
+/** pino marks the errors that it writes, and those in them. */
+function isMarkable(value: unknown, seen: Set<unknown>): boolean {
+  if (!isObject(value) || typeof value.message !== 'string' || seen.has(value)) return true
+  seen.add(value)
+  const { errors } = value as { errors?: unknown }
+  const others = [...Object.values(value), ...(Array.isArray(errors) ? errors : [])]
+  return Object.isExtensible(value) && others.every((other) => isMarkable(other, seen))
+}
+
+/** Whether Fastify and pino can read all that they read of an error. Throws what they would get. */
 function isReadable(error: object): boolean {
   const read = error as Record<string, unknown>
   for (const key of Object.keys(error)) read[key]
@@ -84,6 +93,8 @@ function isReadable(error: object): boolean {
     seen.add(link)
     String(link.message)
     String(link.stack)
+    // pino would call it.
+    if (typeof link.cause === 'function') return false
   }
   return true
 }

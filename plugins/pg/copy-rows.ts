@@ -3,7 +3,7 @@ import type { CopyToStreamQuery } from 'pg-copy-streams'
 import { CSV_EXPORT_COPY_VALUES } from './errors.ts'
 import { peer } from './peers.ts'
 import type { Session } from './session.ts'
-import { checkText, type Statement, StatementRows } from './statement-rows.ts'
+import { checkArguments, type Statement, StatementRows } from './statement-rows.ts'
 
 export interface CopyRowsOptions {
   /** Ends the statement at once when it fires, also on the server. */
@@ -29,7 +29,7 @@ export function copyRows(
   values: readonly unknown[] = [],
   { signal }: CopyRowsOptions = {}
 ): AsyncIterable<Buffer> {
-  checkText(text)
+  checkArguments(pool, text, values)
   if (values.length > 0) throw new CSV_EXPORT_COPY_VALUES()
   return new StatementRows(pool, () => open(text), signal)
 }

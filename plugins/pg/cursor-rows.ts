@@ -1,10 +1,10 @@
 import type pg from 'pg'
 import type Cursor from 'pg-cursor'
 import { CSV_EXPORT_EQUAL_NAMES, CSV_EXPORT_INVALID_OPTION } from './errors.ts'
-import { onDescription } from './insides.ts'
+import { onCopy, onDescription } from './insides.ts'
 import { peer } from './peers.ts'
 import type { Session } from './session.ts'
-import { checkText, type Statement, StatementRows } from './statement-rows.ts'
+import { checkArguments, type Statement, StatementRows } from './statement-rows.ts'
 
 /** A row as PostgreSQL's own text, in the order of its columns: no digit of a numeric, bigint or timestamp is lost. */
 export type TextRow = (string | null)[]
@@ -47,10 +47,10 @@ export function cursorRows(
   values: readonly unknown[] = [],
   { signal, batchSize = 100 }: CursorRowsOptions = {}
 ): CursorRows {
-  checkText(text)
-  // PostgreSQL takes 0 for all of them.
-  if (!Number.isInteger(batchSize) || batchSize < 1) {
-    throw new CSV_EXPORT_INVALID_OPTION('batchSize', 'a whole number of at least 1', batchSize)
+  checkArguments(pool, text, values)
+  // PostgreSQL takes 0 for all of them, as what is more than 31 bits hold.
+  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > largestBatch) {
+    throw new CSV_EXPORT_INVALID_OPTION('batchSize', `a whole number from 1 to ${largestBatch}`, batchSize)
   }
   return new StatementRows(pool, () => open(text, values, batchSize), signal)
 }
@@ -61,6 +61,8 @@ async function open(text: string, values: readonly unknown[], batchSize: number)
   const cursor = new Cursor<TextRow>(text, [...values], { types: asText, rowMode: 'array' })
   return new CursorStatement(cursor, batchSize)
 }
+
+const largestBatch = 2 ** 31 - 1
 
 class CursorStatement implements Statement<TextRow> {
   columns: readonly string[] | undefined
@@ -79,6 +81,10 @@ class CursorStatement implements Statement<TextRow> {
       this.columns = names
       const equal = names.find((name, index) => names.indexOf(name) !== index)
       if (equal !== undefined) session.end(new CSV_EXPORT_EQUAL_NAMES(JSON.stringify(equal)))
+    })
+    onCopy(cursor, () => {
+      const expected = 'a statement that gives rows'
+      session.end(new CSV_EXPORT_INVALID_OPTION('text', expected, 'COPY: see copyRows()'))
     })
     await session.submit(cursor, () => cursor.close())
   }

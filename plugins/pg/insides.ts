@@ -51,6 +51,8 @@ export function send(client: pg.ClientBase, query: pg.Submittable): () => void {
 
 interface CursorInsides {
   handleRowDescription(message: { fields: { name: string }[] }): void
+  handleCopyInResponse?(): void
+  handleCopyData?(): void
 }
 
 /** Calls back with the names of a cursor's columns, which come before its first row, and also where there is none. */
@@ -61,4 +63,12 @@ export function onDescription(cursor: Cursor, listener: (names: string[]) => voi
     handleRowDescription.call(cursor, message)
     listener(message.fields.map(({ name }) => name))
   }
+}
+
+/** Calls back where the statement of a cursor is a COPY. pg would call what is not there, in a turn that nobody guards. */
+export function onCopy(cursor: Cursor, listener: () => void): void {
+  Object.assign(cursor as unknown as CursorInsides, {
+    handleCopyInResponse: listener,
+    handleCopyData: listener
+  })
 }

@@ -109,7 +109,8 @@ export class Session {
     if (this.#over) return Promise.reject(this.#reason)
     return new Promise((resolve, reject) => {
       this.#giveUp = reject
-      const answer = request()
+      // What throws instead is a failure, too.
+      const answer = (async () => request())()
       this.#answer = answer
       answer.then((value) => {
         this.#giveUp = undefined

@@ -136,6 +136,15 @@ export class StatementRows<T> implements AsyncIterable<T> {
 }
 
 /** pg takes `undefined` for a statement that gives nothing, and something else would spoil what it sends next. */
-export function checkText(text: unknown): void {
+export function checkArguments(pool: unknown, text: unknown, values: unknown): void {
+  const { connect } = (pool ?? {}) as { connect?: unknown }
+  // It would look like a database that is not available.
+  if (typeof connect !== 'function') throw new CSV_EXPORT_INVALID_OPTION('pool', 'a pool of pg', kindOf(pool))
   if (typeof text !== 'string') throw new CSV_EXPORT_INVALID_OPTION('text', 'a string', text)
+  if (!Array.isArray(values)) throw new CSV_EXPORT_INVALID_OPTION('values', 'an array', kindOf(values))
+}
+
+/** No more of it, as a configuration has a password. */
+function kindOf(value: unknown): string {
+  return value === null ? 'null' : `a value of type ${typeof value}`
 }

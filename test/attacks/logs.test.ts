@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import type { CsvOptions, PluginOptions } from '../../plugins/csv-export/index.ts'
@@ -140,6 +141,42 @@ t.test('a clean-up that fails is an error of its export', async (t) => {
       t.equal(line.level, levels.error, 'an error')
       t.equal(line.export?.id, 'this-one', "its export's id")
     })
+  }
+})
+
+/** Sources that fail by themselves, before their first row and after it. */
+const failing: Record<string, (rows: number) => any> = {
+  generator: async function* (rows) {
+    if (rows > 0) yield row
+    await new Promise(setImmediate)
+    throw new Error('the source')
+  },
+  'web stream': (rows) =>
+    new ReadableStream({
+      async pull(controller) {
+        if (rows-- > 0) controller.enqueue(row)
+        await new Promise(setImmediate)
+        if (rows < 0) controller.error(new Error('the source'))
+      }
+    }),
+  'stream of Node': (rows) => Readable.from(failing.generator?.(rows))
+}
+
+t.test('a source that fails has not failed to clean up, too', async (t) => {
+  for (const [name, source] of Object.entries(failing)) {
+    for (const rows of [0, 1]) {
+      t.test(`${name}, after ${rows} rows`, async (t) => {
+        const { url, log, receipt } = await watch(t, (app) =>
+          app.get('/', (_request, reply) => reply.csv(source(rows)))
+        )
+        await fetch(url)
+          .then((response) => response.text())
+          .catch(() => {})
+        t.match(await receipt(), { status: 'source_failed' })
+        await new Promise(setImmediate)
+        t.notOk(log.lines.some(({ msg }) => /clean-up/.test(msg)))
+      })
+    }
   }
 })
 

@@ -53,6 +53,19 @@ t.test('a source throws', async (t) => {
   }
 })
 
+t.test('a source throws behind a hook that makes another stream of its body', async (t) => {
+  for (const value of Object.keys(values)) {
+    // Nobody can know of it before.
+    if (value.endsWith('from the second time on')) continue
+    t.test(value, async (t) => {
+      const query = new URLSearchParams({ place: 'after a row', value, hook: 'Readable.from' })
+      const { id, url, headers } = await victim.prepare(`/source?${query}`)
+      t.match(await get(url, headers), { status: 200, isWhole: false }, 'a visible break')
+      await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: /./ })
+    })
+  }
+})
+
 t.test('a cast throws', async (t) => {
   for (const place of ['before the first row', 'after a row']) {
     for (const value of Object.keys(values)) {

@@ -52,14 +52,7 @@ export class Wire {
 
   /** All replies that have begun. */
   get replies(): Seen[] {
-    const replies: Seen[] = []
-    let rest = this.#received
-    do {
-      const { reply, rest: following } = parse(rest, this.#end)
-      replies.push(reply)
-      rest = following
-    } while (rest !== '')
-    return replies
+    return repliesIn(this.#received, this.#end)
   }
 
   /** Resolves when something of a body, or an end, has come. */
@@ -88,6 +81,18 @@ export class Wire {
     const events = ['data', 'end', 'close'].map((event) => once(this.socket, event, options).catch(() => {}))
     return Promise.race(events).finally(() => stop.abort())
   }
+}
+
+/** All replies that have begun in what a connection of HTTP/1 has brought. */
+export function repliesIn(received: string, end: End): Seen[] {
+  const replies: Seen[] = []
+  let rest = received
+  do {
+    const { reply, rest: following } = parse(rest, end)
+    replies.push(reply)
+    rest = following
+  } while (rest !== '')
+  return replies
 }
 
 function parse(text: string, end: End): { reply: Seen; rest: string } {

@@ -1,4 +1,5 @@
 import type { ExportStatus } from '../../plugins/csv-export/index.ts'
+import { seededRandom } from './random.ts'
 import type { Coding } from './soak-clients.ts'
 
 /**
@@ -77,16 +78,5 @@ export class Planner {
       turns: this.upTo(60),
       terminate: this.#random() < 0.7
     }
-  }
-}
-
-/** Numbers from 0 up to 1, the same for the same seed: mulberry32. */
-function seededRandom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
   }
 }

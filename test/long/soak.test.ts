@@ -8,10 +8,11 @@ import t, { type Test } from 'tap'
 import type { ExportStatus, Receipt } from '../../plugins/csv-export/index.ts'
 import { until } from '../clients.ts'
 import { connect, makeReportBig, startDatabase, untilNoneBusy } from '../database.ts'
+import type { Held } from './held.ts'
 import { scaled, scaledTimeout } from './scale.ts'
 import { Download } from './soak-clients.ts'
 import { codings, endings, type Plan, Planner } from './soak-plans.ts'
-import type { Command, Held, Message } from './soak-server.ts'
+import type { Command, Message } from './soak-server.ts'
 
 // Repeat a failure with SOAK_SEED: what each download does is the same again, though not how they meet.
 const seed = Number(process.env.SOAK_SEED ?? randomInt(2 ** 31))

@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { describe } from '../describe.ts'
 import { CSV_EXPORT_INVALID_CHUNK } from '../errors.ts'
 import type { Encoder } from './encoder.ts'
@@ -28,7 +29,7 @@ export class EncodedRows implements Encoder<string | Uint8Array> {
 
   encode(chunk: string | Uint8Array): string | Uint8Array {
     this.#chunks++
-    if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) {
+    if (typeof chunk !== 'string' && !types.isUint8Array(chunk)) {
       throw new CSV_EXPORT_INVALID_CHUNK(this.#chunks, describe(chunk))
     }
     const whole = this.#pairs.join(chunk)
@@ -72,7 +73,7 @@ export class ChunkEncoder implements Encoder<unknown> {
 
   encode(chunk: unknown): string | Uint8Array {
     this.count++
-    if (typeof chunk === 'string' || chunk instanceof Uint8Array) return this.#pairs.join(chunk)
+    if (typeof chunk === 'string' || types.isUint8Array(chunk)) return this.#pairs.join(chunk)
     throw new CSV_EXPORT_INVALID_CHUNK(this.count, describe(chunk))
   }
 

@@ -3,6 +3,7 @@ import { isPromiseLike } from '../describe.ts'
 import type { Receipt } from '../receipts/receipts.ts'
 import {
   func,
+  isArrayOf,
   isBoolean,
   isPlainObject,
   isString,
@@ -71,8 +72,7 @@ export const downloadOptions = {
   compress: option(
     rule<boolean | readonly ContentCoding[]>(
       (value) =>
-        isBoolean(value) ||
-        (Array.isArray(value) && value.every((coding) => contentCodings.includes(coding))),
+        isBoolean(value) || isArrayOf(value, (coding) => contentCodings.includes(coding as ContentCoding)),
       `true, false or an array of ${contentCodings.join(', ')}`
     ),
     true

@@ -48,6 +48,10 @@ export const isText = (value: unknown): value is string | Buffer => isString(val
 export const isPlainObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
+/** Also of those that `every()` passes over: a comma too many makes one. */
+export const isArrayOf = (value: unknown, test: (item: unknown) => boolean): boolean =>
+  Array.isArray(value) && Array.from(value).every(test)
+
 export const string = rule<string>(isString, 'a string')
 export const fullString = rule<string>(
   (value) => isString(value) && value !== '',

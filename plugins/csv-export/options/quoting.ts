@@ -1,4 +1,13 @@
-import { boolean, booleanOrText, isString, isText, type OptionsOf, option, rule } from './option.ts'
+import {
+  boolean,
+  booleanOrText,
+  isArrayOf,
+  isString,
+  isText,
+  type OptionsOf,
+  option,
+  rule
+} from './option.ts'
 
 type Pattern = string | RegExp
 
@@ -39,7 +48,7 @@ export const quotingOptions = {
   quotedString: option(boolean, false),
   quotedMatch: option(
     rule<Pattern | Pattern[] | false>(
-      (value) => value === false || (Array.isArray(value) ? value.every(isPattern) : isPattern(value)),
+      (value) => value === false || isPattern(value) || isArrayOf(value, isPattern),
       'a string, a RegExp or an array of them'
     )
   )

@@ -3,6 +3,7 @@ import {
   boolean,
   booleanOrText,
   fullString,
+  isArrayOf,
   isPlainObject,
   isString,
   isText,
@@ -80,7 +81,7 @@ export const textOptions = {
   endMark: option(fullString),
   columns: option(
     rule<readonly Column<any>[]>(
-      (value) => Array.isArray(value) && value.length > 0 && value.every(isColumn),
+      (value) => isArrayOf(value, isColumn) && (value as unknown[]).length > 0,
       "a non-empty array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
     )
   ),

@@ -1,3 +1,6 @@
+import { describe } from '../describe.ts'
+import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
+
 /** The first names of a kind, and how many there are. */
 export interface NameList {
   /** Of keys, 1,000 at most. */
@@ -94,7 +97,12 @@ export class MemoryReceipts implements ReceiptStore {
   readonly #maxAge: number
   readonly #kept = new Map<string, { receipt: Receipt; expires: number }>()
 
+  /** @throws CSV_EXPORT_INVALID_OPTION */
   constructor({ max = 10_000, maxAge = 86_400_000 }: MemoryReceiptsOptions = {}) {
+    for (const [name, value] of Object.entries({ max, maxAge })) {
+      if (typeof value === 'number' && value >= 0) continue
+      throw new CSV_EXPORT_INVALID_OPTION(name, 'a number, 0 or more', describe(value))
+    }
     this.#max = max
     this.#maxAge = maxAge
   }

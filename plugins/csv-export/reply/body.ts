@@ -62,6 +62,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #maxDuration: Deadline
   /** Whether the reply is this body's, also where it is sent without one. */
   #isTaken = false
+  /** Whether its bytes are wanted, though it may have to wait for its turn. */
+  #isAsked = false
   #sender: Sender | undefined
   #isOffered = false
   /** Whether an error is sent instead. */
@@ -105,7 +107,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#maxDuration = new Deadline(maxDuration, () => this.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
     this.on('error', () => {})
     this.#ending = new Ending(reply, this.#onEnd)
-    if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
+    this.#ending.endIfClosed()
   }
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
@@ -130,20 +132,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
     }
     // A hook reads too: each gets everything, unless it has begun, as the client would lack what it has got.
     if (this.readableDidRead) this.fail(new CSV_EXPORT_BODY_DESTROYED())
-    else if (this.readableFlowing !== null || this.#sender !== undefined) super.pipe(destination, { end })
+    else if (this.readableFlowing !== null || this.#isAsked) super.pipe(destination, { end })
     else this.#sendTo(destination, end)
     return destination
   }
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
-    const { raw } = this.#reply
-    const transport = transportOf(raw)
-    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
-    if (transport === null) {
-      raw.once('socket', () => this.#ending.isOver || this.#sendTo(destination, end))
-      return
-    }
-    this.#send(destination as unknown as Destination, this.#coded(), transport, () => {
+    this.#send(destination as unknown as Destination, this.#coded(), () => {
       // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
       if (!end) sendHead(this.#reply.raw)
       this.#ending.setWritten()
@@ -158,8 +153,9 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ending.isOver) return
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
-    if (this.#sender !== undefined) return
-    this.#send(this.#buffer, this.#chunks, undefined, () => {
+    if (this.#isAsked) return
+    this.#ending.hold()
+    this.#send(this.#buffer, this.#chunks, () => {
       this.#ending.setWritten()
       this.push(null)
     })
@@ -175,11 +171,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (!this.#ending.isWritten) {
-      if (this.#ending.isClientGone) this.#ending.end(new CSV_EXPORT_CLIENT_GONE())
-      else if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+      this.#ending.endIfClosed()
+      if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
-    }
-    callback(error)
+      // If it is sent all the same, it is no empty file.
+      callback(error ?? new CSV_EXPORT_BODY_DESTROYED())
+    } else callback(error)
   }
 
   get progress(): ExportProgress | undefined {
@@ -240,15 +237,27 @@ export class StreamedBody<T> extends Readable implements Breakable {
     })
   }
 
-  #send(
+  #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
+    this.#isAsked = true
+    const { raw } = this.#reply
+    const transport = transportOf(raw)
+    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
+    if (transport !== null) this.#start(transport, destination, chunks, onSent)
+    else {
+      raw.once('socket', (socket) => this.#ending.isOver || this.#start(socket, destination, chunks, onSent))
+    }
+  }
+
+  #start(
+    transport: Transport,
     destination: Destination,
     chunks: AsyncIterable<Uint8Array>,
-    transport: Transport | undefined,
     onSent: () => void
   ): void {
     const { stallTimeout } = this.#options
     this.#sender = new Sender(destination, {
-      transport,
+      // A hook that reads decides itself when it has had enough.
+      transport: destination === this.#buffer ? undefined : transport,
       stallTimeout,
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
@@ -275,7 +284,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const isStarted = this.#sender !== undefined
     // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
     if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
-    else this.#finish()
+    else {
+      // Its pipe, where a hook reads too, would end the reply as if it were whole.
+      if (reason !== undefined) this.unpipe(this.#reply.raw)
+      this.#finish()
+    }
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
       this.#running.track(deliver(end, this.#reply, this.#options))

@@ -43,8 +43,10 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
     raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     return
   }
-  // A pipelined reply has no socket before those ahead of it have been sent, and nothing of it has gone.
   if (raw.socket !== null) reset(raw.socket)
+  // A pipelined reply has no socket before those ahead of it have been sent, which then have to reach the client. Nothing of
+  // it has gone, but Node would send what it has been given, be it destroyed or not.
+  else raw.once('socket', (socket) => socket.destroySoon())
   raw.destroy()
 }
 

@@ -30,7 +30,8 @@ export class Ending {
     const { raw, request } = reply
     this.#http2Stream = isHttp2(raw) ? raw.stream : undefined
     // A hook may drop the payload without a word; the end of the reply is then the only sign of it.
-    raw.on('close', this.#onClose).on('finish', this.#onFinish)
+    // Ahead of Node, which gives the socket to the next reply of the connection then.
+    raw.on('close', this.#onClose).prependListener('finish', this.#onFinish)
     // A stream that its client resets without an error says nothing else while writes wait.
     this.#http2Stream?.on('aborted', this.#onClose)
     injectedStream(raw)?.on('close', this.#onClientLeft)
@@ -40,22 +41,16 @@ export class Ending {
     if (request.routeOptions.handlerTimeout) request.signal.addEventListener('abort', this.#onHandlerTimeout)
   }
 
-  /** Asked of the connection too, as others are told of its end before the response is. */
-  get isClientGone(): boolean {
-    const { raw } = this.#reply
-    if (isHttp2(raw)) return raw.stream.destroyed || raw.stream.aborted
-    return raw.destroyed || this.#socket?.destroyed === true
-  }
-
   /** From now on only the body itself ends the reply, once it is written. */
   hold(): void {
+    if (this.#isHeld) return
     this.#isHeld = true
     this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, this.#onEndedByOthers))
     if (this.#socket !== null) this.#holdSocketEnd(this.#socket)
   }
 
   #holdSocketEnd(socket: Socket): void {
-    this.#releases.push(holdSocketEnd(socket, () => this.#isWritten, this.#onEndedByOthers))
+    this.#releases.push(holdSocketEnd(socket, () => this.#reply.raw.writableEnded, this.#onEndedByOthers))
   }
 
   get isOver(): boolean {
@@ -88,6 +83,11 @@ export class Ending {
     }
   }
 
+  /** Ends it if what it is sent through has been closed. */
+  endIfClosed(): void {
+    if (this.#isClosed) this.end(this.#reasonOfClose())
+  }
+
   /**
    * Ends it so that the client notices, unless all of it has gone.
    * @returns whether it could: before the head has gone, an error reply has to say it
@@ -102,9 +102,16 @@ export class Ending {
     return isBroken
   }
 
+  /** Asked of the connection too, as others are told of its end before the response is. */
+  get #isClosed(): boolean {
+    const { raw } = this.#reply
+    if (isHttp2(raw)) return raw.stream.destroyed || raw.stream.aborted
+    return raw.destroyed || this.#socket?.destroyed === true
+  }
+
   /** In the turn in which that happens, 'finish' is still to come. */
   get #isAllGone(): boolean {
-    if (!this.#isWritten || this.isClientGone) return false
+    if (!this.#isWritten || this.#isClosed) return false
     const { writableEnded, writableLength } = this.#reply.raw
     return this.#http2Stream?.writableFinished ?? (writableEnded && writableLength === 0)
   }
@@ -154,22 +161,29 @@ export class Ending {
     this.#onReplyEnd(this.#http2Stream?.writableFinished ?? !this.#socket?.destroyed)
   )
 
-  readonly #onClose = this.#guarded(() => this.#onReplyEnd(false))
+  readonly #onClose = this.#guarded(() => {
+    this.#onReplyEnd(false)
+    // Of a pipelined reply, Node leaves it to others, and Fastify would send another one.
+    breakConnection(this.#reply.raw)
+  })
 
   #onReplyEnd(isAllSent: boolean): void {
-    if (this.#isWritten && isAllSent) {
-      this.end()
-      return
-    }
+    this.end(this.#isWritten && isAllSent ? undefined : this.#reasonOfClose())
+  }
+
+  #reasonOfClose(): Error {
+    const { raw, request } = this.#reply
     // A hook may have put something else in its place.
-    const isItsOwn = this.#isWritten || !this.#reply.raw.writableEnded
-    const isByClient = isItsOwn && isClosedByClient(this.#socket)
-    this.end(isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED())
+    const isItsOwn = this.#isWritten || !raw.writableEnded
+    // Of the request, as a pipelined reply may have none yet.
+    const socket = this.#http2Stream === undefined ? request.raw.socket : undefined
+    const isByClient = isItsOwn && isClosedByClient(socket)
+    return isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED()
   }
 }
 
 /** A stream of HTTP/2 is closed by nobody else, as those of the server come through `hold()`. */
-function isClosedByClient(socket: Socket | null): boolean {
+function isClosedByClient(socket: Socket | undefined): boolean {
   return !(socket instanceof Socket) || socket.readableEnded || isOfClient(socket.errored)
 }
 

@@ -62,8 +62,10 @@ export function holdConnection(socket: HeldSocket, onWrong: (error: unknown) => 
   socket[onWrongRequest] = onWrong
   const release = resetWhenDestroyed(socket)
   return () => {
+    // A pipelined reply takes the connection before the one ahead of it has been told that it is over.
+    if (socket[onWrongRequest] !== onWrong) return
+    socket[onWrongRequest] = undefined
     release()
-    if (socket[onWrongRequest] === onWrong) socket[onWrongRequest] = undefined
   }
 }
 

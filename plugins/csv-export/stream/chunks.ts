@@ -1,11 +1,11 @@
 import type { Encoder } from '../csv/encoder.ts'
-import { isPromiseLike } from '../describe.ts'
+import { describe, isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_MAX_BYTES, CSV_EXPORT_MAX_ROWS, CSV_EXPORT_SOURCE_STALLED } from '../errors.ts'
 import { guarded } from '../guard.ts'
 import type { Heartbeat } from '../options/http.ts'
 import type { ExportRecord } from '../receipts/record.ts'
 import { Deadline } from './deadline.ts'
-import type { Source } from './source.ts'
+import { emptyBatch, type Source } from './source.ts'
 import { ownTurn, turnIfDue } from './turns.ts'
 
 export interface ChunksOptions {
@@ -26,6 +26,8 @@ export interface ChunksOptions {
   sourceTimeout: number
   maxRows: number
   maxBytes: number
+  /** Told of a failure when it comes, be there a reader or not. */
+  onFailed?: (error: unknown) => void
 }
 
 /** An empty chunk: nothing more is to come right now, so what is held back should go on. */
@@ -119,6 +121,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#state === 'stopped') return
     this.#failure = { error }
     this.#stop(error)
+    this.#options.onFailed?.(error)
   }
 
   #stop(reason: unknown): void {
@@ -172,7 +175,8 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         if (!step?.done) this.#source.releaseAgain()
         return
       }
-      if (step === undefined) continue
+      if (step === emptyBatch) continue
+      if (Object(step) !== step) throw noStep(step)
       if (step.done) this.#end()
       else this.#add(this.#encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
@@ -293,6 +297,11 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
       this.#give()
     }
   }
+}
+
+/** As the language has it. To ask again, as for a batch, could go on for good. */
+function noStep(step: unknown): Error {
+  return new TypeError(`an iterator's next() has to give { done, value }, got ${describe(step)}`)
 }
 
 /** Of exactly their size: a string would be kept beside its bytes until the client takes them, a small Buffer with its pool. */

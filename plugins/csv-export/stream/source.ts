@@ -17,8 +17,8 @@ type Items<T> = Iterable<T> | AsyncIterable<T>
 /** Items to stream, or a function that opens them: it is called only when the body is wanted. */
 export type SourceInput<T> = Items<T> | ((context: SourceContext) => Items<T> | Promise<Items<T>>)
 
-/** undefined is an empty batch: there may be another one. */
-type Step<T> = IteratorResult<T> | undefined
+/** A step without an item: there may be another one. */
+export const emptyBatch: IteratorYieldResult<never> = { done: false, value: undefined as never }
 
 interface Batches<T> {
   next(): IteratorResult<readonly T[]> | PromiseLike<IteratorResult<readonly T[]>>
@@ -92,26 +92,27 @@ export class Source<T> {
   }
 
   /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
-  next(): Step<T> | PromiseLike<Step<T>> {
+  next(): IteratorResult<T> | PromiseLike<IteratorResult<T>> {
     if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
     if (this.#batchIndex < this.#batch.length) return this.#nextOfBatch()
     const step = (this.#iterator as unknown as Batches<T>).next()
-    return isPromiseLike(step) ? step.then(this.#openBatch) : this.#openBatch(step)
+    return isPromiseLike(step) ? Promise.resolve(step).then(this.#openBatch) : this.#openBatch(step)
   }
 
   #nextOfBatch(): IteratorResult<T> {
     return { done: false, value: this.#batch[this.#batchIndex++] as T }
   }
 
-  readonly #openBatch = (step: IteratorResult<readonly T[]>): Step<T> => {
-    if (step.done) return step
+  readonly #openBatch = (step: IteratorResult<readonly T[]>): IteratorResult<T> => {
+    // What is no step at all is refused with all other steps.
+    if (Object(step) !== step || step.done) return step as IteratorReturnResult<unknown>
     // Whatever it is, nobody wants it any more.
-    if (this.#released) return undefined
+    if (this.#released) return emptyBatch
     this.#batchCount++
     if (!Array.isArray(step.value)) throw new CSV_EXPORT_INVALID_BATCH(this.#batchCount, describe(step.value))
     this.#batch = step.value
     this.#batchIndex = 0
-    return step.value.length === 0 ? undefined : this.#nextOfBatch()
+    return step.value.length === 0 ? emptyBatch : this.#nextOfBatch()
   }
 
   #iterate(items: Items<T>): Iterator<T> | AsyncIterator<T> {
@@ -175,11 +176,16 @@ export class Source<T> {
     return isIterator(input) ? input.return?.() : undefined
   }
 
+  /** A web stream that has failed rejects its `cancel()`, too, with the error that is the reason for it. */
+  readonly #onRejection = (error: unknown): void => {
+    if (error !== this.#reason) this.#onReleaseError(error)
+  }
+
   #attempt(release: () => unknown): void {
     try {
       const result = release()
       // Not awaited: a generator that waits for something runs its `finally` only after that wait.
-      if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
+      if (isPromiseLike(result)) result.then(undefined, this.#onRejection)
     } catch (error) {
       this.#onReleaseError(error)
     }

@@ -30,7 +30,7 @@ export interface CsvChunks extends AsyncIterableIterator<Buffer> {
  * throws what the rows throw, and what `reply.csv()` breaks a download for
  * @example
  * const chunks = toCsv(users.all(), { columns: ['id', 'name'] })
- * await pipeline(chunks, createWriteStream('users.csv'))
+ * await pipeline(Readable.from(chunks), createWriteStream('users.csv'))
  * console.log((await chunks.receipt).rows)
  */
 export function toCsv<Item extends AnyItem>(
@@ -63,7 +63,11 @@ export function openCsv(
     ? new EncodedRows(header)
     : new CsvEncoder(settings, () => source.columns)
   const record = new ExportRecord({ id: randomUUID(), requestId: null, report, digest }, encoder)
-  const chunks = new Chunks(source, encoder, record, { ...settings, viewer: throughJson(settings.viewer) })
+  const chunks = new Chunks(source, encoder, record, {
+    ...settings,
+    viewer: throughJson(settings.viewer),
+    onFailed: (error) => end(toError(error))
+  })
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
   const { promise: receipt, resolve } = Promise.withResolvers<Receipt>()
   let isStarted = false
@@ -79,15 +83,10 @@ export function openCsv(
     async next() {
       if (!isStarted) deadline.start()
       isStarted = true
-      try {
-        const step = await chunks.next()
-        if (step.done) end()
-        else record.addSent(step.value)
-        return step
-      } catch (error) {
-        end(toError(error))
-        throw error
-      }
+      const step = await chunks.next()
+      if (step.done) end()
+      else record.addSent(step.value)
+      return step
     },
     async return() {
       const reason = new CSV_EXPORT_ABANDONED()

@@ -66,6 +66,15 @@ for (const version of ['1.0', '1.1', '2'] as Version[]) {
         await victim.checkSurvived(t, id, { status: 'client_gone' })
       })
 
+      t.test(`${hook}: the server's own code ends the reply`, async (t) => {
+        const { id, url, headers } = await victim.prepare(`/ended${query}`)
+        const seen = await ask(version, url, headers)
+        const isTold = (seen.status ?? 500) >= 500 || isBroken(version, seen)
+        t.ok(isTold, `${seen.status} ${seen.end}`)
+        const errorCode = 'CSV_EXPORT_BODY_DESTROYED'
+        await victim.checkSurvived(t, id, { status: 'source_failed', errorCode })
+      })
+
       // Each needs a server of its own.
       if (version !== '1.1' || !closing.includes(hook)) continue
       t.test(`${hook}: the server closes`, async (t) => {

@@ -15,7 +15,7 @@ const isShort = ({ end }: Seen) => end === 'reset' || end === 'cut'
 t.test('an export behind a slower reply', async (t) => {
   const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
   for (const [path, text] of Object.entries(firsts)) {
-    const wholes = { '/export': long, '/slow-export': 'id\n1\n2\n' }
+    const wholes = { '/export': long, '/hooked-export': long, '/slow-export': 'id\n1\n2\n' }
     for (const [second, body] of Object.entries(wholes)) {
       t.test(`${second} behind ${path} is whole`, async (t) => {
         const first = await victim.prepare(path)
@@ -97,6 +97,32 @@ t.test('an export behind a slower reply', async (t) => {
   }
 })
 
+t.test('an export that a hook reads while it waits for its turn', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  for (const hook of ['pipe', "a tee of 'data'", 'toWeb']) {
+    for (const headers of ['', 'connection: close\r\n']) {
+      t.test(`${hook}: its late error is a break, after the first; ${headers}`, async (t) => {
+        const first = await victim.prepare('/slow')
+        const path = `/late?${new URLSearchParams({ hook })}`
+        const { id, url } = await victim.prepare(path)
+        const wire = new Wire(url).send(request('/slow', '1.1', first.id) + request(path, '1.1', id, headers))
+        const seen = await wire.over(2)
+        t.match(seen[0], { body: 'slow', end: 'whole' }, 'the first')
+        t.ok(seen[1] === undefined || isShort(seen[1]), `the second: ${seen[1]?.status} ${seen[1]?.end}`)
+        await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: 'LATE' })
+      })
+    }
+  }
+})
+
+t.test('an export behind one that breaks: its client is not blamed', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  const first = await victim.prepare('/late')
+  const { id, url } = await victim.prepare('/export')
+  await new Wire(url).send(request('/late', '1.1', first.id) + request('/export', '1.1', id)).over(2)
+  await victim.checkSurvived(t, id, undefined)
+})
+
 t.test('a server that ends the socket of a pipelined export', async (t) => {
   const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
   for (const version of ['1.0', '1.1'] as Version[]) {
@@ -113,6 +139,49 @@ t.test('a server that ends the socket of a pipelined export', async (t) => {
       await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
     })
   }
+})
+
+t.test('a server that destroys the socket of an export behind another', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  for (const version of ['1.0', '1.1'] as Version[]) {
+    t.test(`HTTP/${version}`, async (t) => {
+      const first = await victim.prepare('/slow-export')
+      const { id, url } = await victim.prepare('/destroys-its-socket')
+      const wire = new Wire(url).send(
+        request('/slow-export', '1.1', first.id) + request('/destroys-its-socket', version, id)
+      )
+      const seen = await wire.over(2)
+      t.equal(seen[0]?.end, 'whole', 'the first')
+      t.equal(seen[1]?.end, 'reset', 'the second')
+      await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
+    })
+  }
+})
+
+t.test('a server that ends an export before its turn', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  for (const method of ['end', 'destroy']) {
+    t.test(`raw.${method}()`, async (t) => {
+      const first = await victim.prepare('/slow')
+      const { id, url } = await victim.prepare('/ended-before-its-turn')
+      const wire = new Wire(url).send(
+        request('/slow', '1.1', first.id) + request(`/ended-before-its-turn?method=${method}`, '1.1', id)
+      )
+      const seen = await wire.over(2)
+      t.match(seen, [{ body: 'slow', end: 'whole' }])
+      t.equal(seen.length, 1, 'no second reply')
+      t.ok(wire.socket.readableEnded, 'the connection is closed')
+      await victim.checkSurvived(t, id, undefined)
+    })
+  }
+})
+
+t.test('exports behind each other leave the socket as it was', async (t) => {
+  const victim = await Victim.start(t, new URL('../subjects/sockets.ts', import.meta.url))
+  const { id, url } = await victim.prepare('')
+  const exports = Array.from({ length: 3 }, () => request('/slow-export', '1.1', id))
+  const seen = await new Wire(url).send(exports.join('') + request('/socket', '1.1', id)).over(4)
+  t.match(seen[3], { body: '{"isHeld":false}', end: 'whole' })
 })
 
 t.test('a server that allows a half-open connection', async (t) => {

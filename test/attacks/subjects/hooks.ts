@@ -208,6 +208,14 @@ export default function (app: FastifyInstance): void {
       if (!signal.aborted) await once(signal, 'abort')
     })
   )
+  app.get('/ended', (_request, reply) =>
+    reply.csv(async function* ({ signal }) {
+      yield row(0)
+      await setTimeout(20)
+      reply.raw.end()
+      if (!signal.aborted) await once(signal, 'abort')
+    })
+  )
   app.get('/close', (request, reply) => {
     setImmediate(() => app.close().then(() => tell(request, 'closed')))
     return reply.csv(async function* ({ signal }) {

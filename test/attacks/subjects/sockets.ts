@@ -1,7 +1,10 @@
 import { once } from 'node:events'
+import { Socket } from 'node:net'
+import { PassThrough, type Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { PluginOptions } from '../../../plugins/csv-export/index.ts'
+import { hooks } from './hooks.ts'
 import { say } from './say.ts'
 
 export const server = {
@@ -17,6 +20,11 @@ export default function (app: FastifyInstance): void {
   // It is read by nobody: its reply may begin before it has been sent.
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 
+  app.addHook<Readable, { Querystring: { hook?: string } }>('onSend', async (request, _reply, payload) => {
+    const hook = hooks[String(request.query.hook)]
+    return hook === undefined || typeof payload === 'string' ? payload : hook(payload, request)
+  })
+
   // The body runs until the client has done what it does, and a little longer.
   app.route({
     method: ['GET', 'POST'],
@@ -29,14 +37,25 @@ export default function (app: FastifyInstance): void {
       })
   })
   app.get('/plain', async () => 'plain')
-  app.get('/ends-its-socket', (request, reply) =>
-    reply.csv(async function* ({ signal }) {
-      yield { id: 1 }
-      await setTimeout(20)
-      request.socket.end()
-      if (!signal.aborted) await once(signal, 'abort')
-    })
-  )
+  for (const method of ['end', 'destroy'] as const) {
+    app.get(`/${method}s-its-socket`, (request, reply) =>
+      reply.csv(async function* ({ signal }) {
+        yield { id: 1 }
+        await setTimeout(20)
+        request.socket[method]()
+        if (!signal.aborted) await once(signal, 'abort')
+      })
+    )
+  }
+  app.get<{ Querystring: { method: 'end' | 'destroy' } }>('/ended-before-its-turn', (request, reply) => {
+    setTimeout(50).then(() => reply.raw[request.query.method]())
+    return reply.csv([{ id: 1 }])
+  })
+  app.get('/socket', async ({ socket }, { raw }) => {
+    // Its turn.
+    if (raw.socket === null) await once(raw, 'socket')
+    return { isHeld: socket.end !== Socket.prototype.end }
+  })
   app.get('/slow', async () => {
     await setTimeout(400)
     return 'slow'
@@ -48,11 +67,14 @@ export default function (app: FastifyInstance): void {
       yield { id: 2 }
     })
   )
-  app.get('/export', (_request, reply) =>
-    reply.csv(function* () {
-      for (let id = 1; id <= 20_000; id++) yield { id }
-    })
-  )
+  function* many() {
+    for (let id = 1; id <= 20_000; id++) yield { id }
+  }
+  app.get('/export', (_request, reply) => reply.csv(many()))
+  app.get('/hooked-export', {
+    onSend: async (_request, _reply, payload) => (payload as NodeJS.ReadableStream).pipe(new PassThrough()),
+    handler: (_request, reply) => reply.csv(many())
+  })
   app.get('/late', (_request, reply) =>
     reply.csv(async function* () {
       yield { id: 1 }

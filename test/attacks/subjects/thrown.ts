@@ -231,6 +231,10 @@ interface Query {
 }
 
 export default function (app: FastifyInstance): void {
+  // Fastify logs the error of a stream that a hook has made.
+  app.addHook<Readable, { Querystring: { hook?: string } }>('onSend', async ({ query }, _reply, payload) =>
+    query.hook === undefined || typeof payload === 'string' ? payload : Readable.from(payload)
+  )
   app.get<{ Querystring: Query }>('/source', ({ query: { place, value } }, reply) =>
     reply.csv(places[place]?.(values[value]?.()) ?? [])
   )

@@ -2,6 +2,7 @@ import { EventEmitter, once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import type pg from 'pg'
+import Cursor from 'pg-cursor'
 import t from 'tap'
 import { copyRows, cursorRows } from '../../../plugins/pg/index.ts'
 import { connect, startDatabase, untilNoneBusy } from '../../database.ts'
@@ -70,6 +71,23 @@ for (const [kind, rowsOf] of Object.entries(kinds)) {
       t.throws(() => rowsOf(pool, text as unknown as string), { code: 'CSV_EXPORT_INVALID_OPTION' })
     }
     await isUsable(t, pool)
+  })
+
+  t.test(`a pool and values that are none: ${kind}`, (t) => {
+    for (const pool of [undefined, {}]) {
+      t.throws(() => rowsOf(pool as pg.Pool, 'SELECT 1'), {
+        code: 'CSV_EXPORT_INVALID_OPTION',
+        message: /^"pool" must be a pool of pg, got /
+      })
+    }
+    const pool = openPool(t, url)
+    for (const values of [null, 'abc', { signal: AbortSignal.abort() }]) {
+      t.throws(() => rowsOf(pool, 'SELECT 1', values as unknown as []), {
+        code: 'CSV_EXPORT_INVALID_OPTION',
+        message: /^"values" must be an array, got /
+      })
+    }
+    t.end()
   })
 
   t.test(`the pool's query_timeout: ${kind}`, async (t) => {
@@ -225,4 +243,37 @@ t.test('an idle connection that the database ends does no harm', async (t) => {
   )
   await removed
   t.equal((await collect(cursorRows(pool, 'SELECT 1'))).length, 1)
+})
+
+t.test('a batch of more rows than PostgreSQL can be asked for', async (t) => {
+  const pool = openPool(t, url)
+  for (const batchSize of [2 ** 31, 2 ** 32]) {
+    t.throws(() => cursorRows(pool, 'SELECT 1', [], { batchSize }), { code: 'CSV_EXPORT_INVALID_OPTION' })
+  }
+  t.equal((await collect(cursorRows(pool, 'SELECT 1', [], { batchSize: 2 ** 31 - 1 }))).length, 1)
+  await isUsable(t, pool)
+})
+
+t.test('a cursor that throws instead of reading', async (t) => {
+  const pool = openPool(t, url)
+  const { read } = Cursor.prototype
+  t.teardown(() => Object.assign(Cursor.prototype, { read }))
+  Cursor.prototype.read = () => {
+    throw new RangeError('no message can be made of it')
+  }
+  await t.rejects(collect(cursorRows(pool, 'SELECT 1')), { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' })
+  Object.assign(Cursor.prototype, { read })
+  await isUsable(t, pool)
+})
+
+t.test('COPY gives a cursor no rows', async (t) => {
+  const pool = openPool(t, url)
+  await pool.query('CREATE TABLE copied (id integer)')
+  for (const text of ['COPY (SELECT 1) TO STDOUT', 'COPY copied FROM STDIN']) {
+    await t.rejects(collect(cursorRows(pool, text)), {
+      code: 'CSV_EXPORT_INVALID_OPTION',
+      message: '"text" must be a statement that gives rows, got COPY: see copyRows()'
+    })
+    await isUsable(t, pool)
+  }
 })

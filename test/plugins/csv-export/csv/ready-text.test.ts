@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import t from 'tap'
 import { ChunkEncoder, EncodedRows } from '../../../../plugins/csv-export/csv/ready-text.ts'
@@ -14,6 +15,14 @@ function bytes(encoder: ChunkEncoder | EncodedRows, chunks: (string | Uint8Array
     )
   )
 }
+
+t.test('bytes of another realm, such as a test runner’s, are bytes', (t) => {
+  const chunk = runInNewContext('new Uint8Array([97, 10])')
+  for (const encoder of [new ChunkEncoder(), new EncodedRows(false)]) {
+    t.equal(bytes(encoder, [chunk, 'b']).toString(), 'a\nb')
+  }
+  t.end()
+})
 
 t.test('a pair cut between two chunks stays whole', async (t) => {
   const { url } = await serve(t, (app) => {

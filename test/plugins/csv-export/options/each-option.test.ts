@@ -52,7 +52,7 @@ const values: Values = {
   filename: text,
   compress: [
     [true, false, [], ['gzip'], ['zstd', 'br', 'gzip']],
-    ['gzip', ['deflate'], ['gzip', 1], null, 1]
+    ['gzip', ['deflate'], ['gzip', 1], new Array(1), null, 1]
   ],
   chunkSize: count,
   maxRows: count,
@@ -81,6 +81,7 @@ const values: Values = {
       [{ key: 1 }],
       [{ key: 'a', header: 1 }],
       [{ key: 'a', title: 'A' }],
+      new Array(1),
       null
     ]
   ],
@@ -106,7 +107,7 @@ const values: Values = {
   quotedString: flag,
   quotedMatch: [
     ['x', /x/, ['x', /x/], [], false],
-    [true, 1, [1], null]
+    [true, 1, [1], new Array(1), null]
   ],
   formulas: [
     ['keep', 'escape', 'reject'],

@@ -400,6 +400,21 @@ t.test('the memory store is bounded by number and age', async (t) => {
   t.equal(short.get('a'), undefined)
 })
 
+t.test('a memory store that would keep nothing, or not what was meant, is refused', (t) => {
+  for (const name of ['max', 'maxAge']) {
+    for (const value of [Number.NaN, -1, '5', null]) {
+      t.throws(() => new MemoryReceipts({ [name]: value as number }), {
+        code: 'CSV_EXPORT_INVALID_OPTION',
+        message: new RegExp(`^option "${name}" must be a number, 0 or more, got `)
+      })
+    }
+    for (const value of [undefined, 0, 1.5, Number.POSITIVE_INFINITY]) {
+      t.ok(new MemoryReceipts({ [name]: value }))
+    }
+  }
+  t.end()
+})
+
 t.test('a hook that makes another body of it', async (t) => {
   const { url, next } = await serveWithReceipts(t, (app) =>
     app.get(

@@ -154,6 +154,25 @@ t.test('a client that left before the reply was made', async (t) => {
   t.notOk(called, 'the source is not started')
 })
 
+t.test('a server that has closed the connection before the reply was made blames no client', async (t) => {
+  const { url, log } = await serve(t, (app) =>
+    app.get('/', async (_request, reply) => {
+      reply.raw.destroy()
+      await once(reply.raw, 'close')
+      reply.csv([{ a: 1 }])
+      reply.log.info('called')
+      return reply
+    })
+  )
+  await t.rejects(fetch(url))
+  await log.find(/called/)
+  t.strictSame(
+    log.lines.filter(({ msg }) => msg.startsWith('export')),
+    [],
+    'nothing began'
+  )
+})
+
 t.test('the signal of a whole download never fires', async (t) => {
   let signal: AbortSignal | undefined
   const { url } = await serve(t, (app) => {

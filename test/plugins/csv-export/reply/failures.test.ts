@@ -249,6 +249,29 @@ t.test('a body destroyed from outside breaks visibly', async (t) => {
   t.match(await log.find(/source_failed/), { err: { code: 'CSV_EXPORT_BODY_DESTROYED' } })
 })
 
+t.test('a body that a hook destroys before it is sent', async (t) => {
+  const { url, app } = await serve(
+    t,
+    (app) => {
+      app.addHook('onSend', async (request, _reply, payload) => {
+        if (payload instanceof Readable) payload.destroy()
+        return request.url === '/replaced' ? 'another' : payload
+      })
+      for (const path of ['/sent', '/replaced']) app.get(path, (_request, reply) => reply.csv([{ a: 1 }]))
+    },
+    { defaults: { maxConcurrent: 1 } }
+  )
+  for (let count = 0; count < 2; count++) {
+    const sent = await fetch(`${url}/sent`)
+    t.equal(sent.status, 500, 'no empty file')
+    t.match(await sent.json(), { code: 'CSV_EXPORT_BODY_DESTROYED' })
+    const replaced = await fetch(`${url}/replaced`)
+    t.equal(replaced.status, 200)
+    t.equal(await replaced.text(), 'another')
+  }
+  t.strictSame(app.csvExports.running(), [])
+})
+
 t.test('no rest of an export is given to a client that has a part of another', async (t) => {
   let started = false
   const { url } = await serve(t, (app) =>

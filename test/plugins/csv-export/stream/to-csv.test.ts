@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import fc from 'fast-check'
 import t from 'tap'
@@ -121,6 +121,51 @@ t.test('limits throw, and end the source', async (t) => {
   }
 })
 
+t.test('an end that comes while nobody reads has its receipt at once', async (t) => {
+  const failing = toCsv(async function* () {
+    yield { id: 0 }
+    await new Promise(setImmediate)
+    throw new Error('late')
+  })
+  await failing.next()
+  t.match(await failing.receipt, { status: 'source_failed', rows: 1, bytes: 5, sentBytes: 5 })
+  await t.rejects(failing.next(), { message: 'late' })
+
+  const stalled = toCsv(rows, { chunkSize: 1000, maxDuration: 1_000 })
+  const { value } = await stalled.next()
+  t.match(await stalled.receipt, { status: 'limit_reached', sentBytes: value?.length })
+  await t.rejects(stalled.next(), { code: 'CSV_EXPORT_MAX_DURATION' })
+})
+
+t.test('an iterator whose next() gives no result is an error', async (t) => {
+  for (const result of [undefined, null, 5]) {
+    const iterators = { sync: () => result, async: async () => result } as unknown as Record<
+      string,
+      () => never
+    >
+    for (const [kind, next] of Object.entries(iterators)) {
+      for (const batches of [false, true]) {
+        const source = { [kind === 'sync' ? Symbol.iterator : Symbol.asyncIterator]: () => ({ next }) }
+        const chunks = toCsv(source as unknown as Iterable<any>, { batches, maxDuration: 1_000 })
+        const message = `an iterator's next() has to give { done, value }, got ${result}`
+        await t.rejects(text(chunks), { name: 'TypeError', message }, `${kind}, batches: ${batches}`)
+      }
+    }
+  }
+})
+
+t.test('a thenable that gives a batch is no promise otherwise', async (t) => {
+  let left = 2
+  const next = () => ({
+    // biome-ignore lint/suspicious/noThenProperty: it is what is tested
+    then(resolve: (step: unknown) => void) {
+      resolve(left-- > 0 ? { done: false, value: [{ id: left }] } : { done: true })
+    }
+  })
+  const source = { [Symbol.asyncIterator]: () => ({ next }) } as unknown as AsyncIterable<any>
+  t.equal(await text(toCsv(source, { batches: true, maxDuration: 1_000 })), 'id\n1\n0\n')
+})
+
 t.test('to stop early ends the source at once, though it never answers', async (t) => {
   const signals: AbortSignal[] = []
   const chunks = toCsv(async function* ({ signal }) {
@@ -168,6 +213,24 @@ t.test('chunks are full where a pause does not matter', async (t) => {
 
 t.test('a stream of it is an ordinary Readable', async (t) => {
   t.equal(await text(Readable.from(toCsv(rows))), whole(rows))
+})
+
+t.test('as a stream it ends the rows at once when what it goes to fails', async (t) => {
+  const failures: Record<string, (file: PassThrough, abort: AbortController) => void> = {
+    'the disk is full': (file) => file.destroy(new Error('full')),
+    'the signal fires': (_file, abort) => abort.abort()
+  }
+  for (const [name, fail] of Object.entries(failures)) {
+    const chunks = toCsv(async function* () {
+      yield { id: 1 }
+      await new Promise(() => {})
+    })
+    const file = new PassThrough()
+    const abort = new AbortController()
+    file.once('data', () => fail(file, abort))
+    await t.rejects(pipeline(Readable.from(chunks), file, abort), name)
+    t.match(await chunks.receipt, { status: 'abandoned' })
+  }
 })
 
 t.test('CSV that is there already passes', async (t) => {
