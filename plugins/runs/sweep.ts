@@ -41,10 +41,8 @@ export class Sweep {
 
   async sweep(): Promise<void> {
     const { runs, files, forgetAfter } = this.#options
-    for (const { id, file_id } of await runs.expire()) {
-      await files.discard(file_id)
-      await runs.dropFile(id)
-    }
+    // One that cannot be removed now is an orphan.
+    for (const fileId of await runs.expire()) await files.discard(fileId)
     await runs.forget(forgetAfter)
     await this.#removeOrphans()
     await files.sweep?.()

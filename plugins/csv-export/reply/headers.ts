@@ -132,7 +132,14 @@ function drop(raw: FastifyReply['raw'], name: string): void {
 /** Makes a reply that was prepared as a download ready to carry an error instead. */
 export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCode?: number }): void {
   if (headHasGone(reply.raw)) return
-  const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']
+  const ofContent = [
+    'content-type',
+    'content-disposition',
+    'content-encoding',
+    'content-length',
+    'content-range'
+  ]
+  const described = [...ofContent, 'etag', 'repr-digest']
   for (const name of [...described, 'trailer', 'transfer-encoding']) {
     // Of both: Fastify's own removes Node's, too, be there one or not.
     if (reply.hasHeader(name)) dropHeader(reply, name)
