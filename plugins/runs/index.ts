@@ -43,8 +43,8 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     pollingInterval: 1,
     onError: (err) => app.log.warn({ err }, 'the queue of the runs')
   })
-  const events = new RunEvents(app.log, prefix)
   const watch = new RunWatch(runs, watchInterval, (err) => app.log.warn({ err }, 'runs cannot be watched'))
+  const events = new RunEvents(app.log, prefix, watch)
   const sweep = new Sweep({ runs, files, interval: sweepInterval, forgetAfter, log: app.log })
   const worker = new Worker({
     runs,

@@ -3,6 +3,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { logSafely } from '../csv-export/guard.ts'
 import { toRun } from './routes/run-reply.ts'
 import type { RunRow } from './runs.ts'
+import type { RunWatch } from './watch.ts'
 
 const channels = {
   queued: channel('fastify-csv-export:run-queued'),
@@ -15,11 +16,13 @@ const channels = {
 export class RunEvents {
   readonly #log: FastifyBaseLogger
   readonly #prefix: string
+  readonly #watch: Pick<RunWatch, 'tell'>
 
   /** @param prefix of the routes */
-  constructor(log: FastifyBaseLogger, prefix: string) {
+  constructor(log: FastifyBaseLogger, prefix: string, watch: Pick<RunWatch, 'tell'>) {
     this.#log = log
     this.#prefix = prefix
+    this.#watch = watch
   }
 
   tell(event: keyof typeof channels, row: RunRow): void {
@@ -32,6 +35,8 @@ export class RunEvents {
 
   /** @param row nothing, if another has ended it before */
   tellFinished(row: RunRow | undefined): void {
-    if (row !== undefined) this.tell('finished', row)
+    if (row === undefined) return
+    this.tell('finished', row)
+    this.#watch.tell(row)
   }
 }

@@ -261,7 +261,8 @@ export class Runs {
     return await transaction(this.#pool, async (client) => {
       const { rows } = await client.query(
         `UPDATE ${this.#schema}.runs SET state = $3, rows = coalesce($4, rows), bytes = coalesce($5, bytes), sha256 = $6,
-           error_code = $7, error_message = $8, finished_at = now(), expires_at = now() + $9 * interval '1 millisecond'
+           error_code = $7, error_message = $8, finished_at = now(),
+           file_id = CASE WHEN $3 = 'succeeded' THEN file_id END, expires_at = now() + $9 * interval '1 millisecond'
          WHERE id = $1 AND file_id = $2 AND state = 'running' RETURNING ${columns}`,
         [id, file_id, end.state, result.rows, result.bytes, result.sha256, error.code, error.message, keepFor]
       )
@@ -271,7 +272,7 @@ export class Runs {
     })
   }
 
-  /** Ends it whoever has it: by its owner, or as no attempt is left. @returns nothing if it was not open */
+  /** Ends it whoever has it, whose file is an orphan then: by its owner, or as no attempt is left. @returns nothing if it was not open */
   async close(
     id: string,
     end: { state: 'cancelled' } | Extract<RunEnd, { state: 'failed' }>,
@@ -283,7 +284,7 @@ export class Runs {
     return await transaction(this.#pool, async (client) => {
       const { rows } = await client.query(
         `UPDATE ${this.#schema}.runs SET state = $2, error_code = $3, error_message = $4, finished_at = now(),
-           expires_at = now() + $5 * interval '1 millisecond'
+           file_id = NULL, expires_at = now() + $5 * interval '1 millisecond'
          WHERE id = $1 AND state IN ('queued', 'running') RETURNING ${columns}`,
         [id, end.state, error.code, error.message, keepFor]
       )
@@ -337,7 +338,7 @@ export class Runs {
     const { rows } = await this.#pool.query(
       `WITH unread AS (
          SELECT id, file_id FROM ${this.#schema}.runs
-         WHERE file_id IS NOT NULL AND state IN ('failed', 'cancelled', 'expired') AND coalesce(read_until <= now(), true)
+         WHERE file_id IS NOT NULL AND state = 'expired' AND coalesce(read_until <= now(), true)
          FOR UPDATE SKIP LOCKED
        )
        UPDATE ${this.#schema}.runs SET file_id = NULL FROM unread WHERE runs.id = unread.id RETURNING unread.file_id`

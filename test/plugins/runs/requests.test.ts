@@ -63,6 +63,7 @@ t.test('a reply, a run and a script give the same bytes, under any options', asy
         toCsv(rows as [], toCsvOptionsOf(csv.encoded ? csv : { ...defaults, ...csv }))
       )
       const run = await finishedRun(url, `case-${index}`)
+      t.match(run, { state: 'succeeded', error: null })
       const kept = await curlReply('-L', `${url}${run.result?.href}`)
       const reply = await curlReply(`${url}/reports/case-${index}.csv`)
       t.ok(reply.body.equals(script), `the reply of case ${index}`)

@@ -54,6 +54,7 @@ export async function serveRuns(
   await app.register(csvRuns, {
     schema: newSchema(),
     reports: [numbers],
+    files: new MemoryFiles(),
     owner: ({ headers }) => String(headers.user ?? 'ann'),
     ...options
   })
@@ -119,7 +120,7 @@ export async function ask(
     ...(signal === undefined ? {} : { signal })
   })
   const text = await response.text()
-  const isJson = /json/.test(String(response.headers.get('content-type')))
+  const isJson = text !== '' && /json/.test(String(response.headers.get('content-type')))
   return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
 }
 
