@@ -16,8 +16,8 @@ import { defined } from './options/option.ts'
 import {
   type BatchOptions,
   type BatchToCsvOptions,
-  type CsvArguments,
   type CsvOptions,
+  type CsvOptionsFor,
   csvDefaults,
   type EncodedOptions,
   type EncodedToCsvOptions,
@@ -28,7 +28,16 @@ import {
   type ToCsvOptions
 } from './options/options.ts'
 import { checkExportId, checkReturned, closeGraceOf } from './options/registration.ts'
-import type { AnyRow, Bytes, Column, ColumnKey, KindOf } from './options/row-types.ts'
+import type {
+  Advised,
+  AnyItem,
+  Bytes,
+  Column,
+  ColumnKey,
+  KindOf,
+  LoneRowsAdvice,
+  RowsAdvice
+} from './options/row-types.ts'
 import { checkSettings, settle } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
@@ -79,9 +88,11 @@ declare module 'fastify' {
      *   reply.csv(users.all(), { filename: 'users.csv', columns: ['id', 'name'] })
      * )
      */
-    csv<Item extends AnyRow | Bytes>(
-      rows: SourceInput<Item>,
-      ...options: CsvArguments<Item>[KindOf<Item>]
+    csv<Item extends AnyItem>(rows: Advised<SourceInput<Item>, LoneRowsAdvice[KindOf<Item>]>): this
+    /** As with the rows alone. @param options see {@link CsvOptions}, and above */
+    csv<Item extends AnyItem>(
+      rows: Advised<SourceInput<Item>, RowsAdvice[KindOf<Item>]>,
+      options: CsvOptionsFor<Item>[KindOf<Item>]
     ): this
 
     /**
@@ -201,7 +212,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return stream(reply, 'file', chunks, () => {
       const { csv, headers, rows, ...own } = file
       const settings = { ...settle(csvDefaults, registered, csv), ...withoutRows, ...withoutLimits, ...own }
-      return { encoder: new KeptBytes(rows), settings, type: csvType(settings.header), headers }
+      return { encoder: new KeptBytes(rows, file.length), settings, type: csvType(settings.header), headers }
     })
   }
 

@@ -1,6 +1,7 @@
 import type pg from 'pg'
-import { to as copyTo } from 'pg-copy-streams'
+import type { CopyToStreamQuery } from 'pg-copy-streams'
 import { CSV_EXPORT_COPY_VALUES } from './errors.ts'
+import { peer } from './peers.ts'
 import type { Session } from './session.ts'
 import { checkText, type Statement, StatementRows } from './statement-rows.ts'
 
@@ -15,8 +16,8 @@ export interface CopyRowsOptions {
  *
  * @param pool any pool of pg, with your own options
  * @param values none, as COPY takes no parameters
- * @throws CSV_EXPORT_COPY_VALUES, CSV_EXPORT_INVALID_OPTION; from the iterator PostgreSQL's own errors, CSV_EXPORT_DATABASE_UNAVAILABLE (503), or
- * the reason of the signal
+ * @throws CSV_EXPORT_COPY_VALUES, CSV_EXPORT_INVALID_OPTION; from the iterator PostgreSQL's own errors,
+ * CSV_EXPORT_DATABASE_UNAVAILABLE (503), CSV_EXPORT_NOT_INSTALLED without pg-copy-streams, or the reason of the signal
  * @example
  * app.get('/users.csv', (request, reply) =>
  *   reply.csv(({ signal }) => copyRows(pool, 'SELECT id, name FROM users', [], { signal }), { encoded: true })
@@ -30,17 +31,22 @@ export function copyRows(
 ): AsyncIterable<Buffer> {
   checkText(text)
   if (values.length > 0) throw new CSV_EXPORT_COPY_VALUES()
-  return new StatementRows(pool, () => new CopyStatement(text), signal)
+  return new StatementRows(pool, () => open(text), signal)
+}
+
+async function open(text: string): Promise<CopyStatement> {
+  const { to } = await peer('pg-copy-streams', 'copyRows()', import('pg-copy-streams'))
+  // The query may end in a comment.
+  return new CopyStatement(to(`COPY (${text}\n) TO STDOUT (FORMAT csv, HEADER)`))
 }
 
 class CopyStatement implements Statement<Buffer> {
-  readonly #stream: ReturnType<typeof copyTo>
+  readonly #stream: CopyToStreamQuery
   readonly #chunks: AsyncIterator<Buffer>
 
-  constructor(text: string) {
-    // The query may end in a comment.
-    this.#stream = copyTo(`COPY (${text}\n) TO STDOUT (FORMAT csv, HEADER)`)
-    this.#chunks = this.#stream[Symbol.asyncIterator]()
+  constructor(stream: CopyToStreamQuery) {
+    this.#stream = stream
+    this.#chunks = stream[Symbol.asyncIterator]()
   }
 
   async start(session: Session): Promise<void> {

@@ -1,7 +1,8 @@
 import type pg from 'pg'
-import Cursor from 'pg-cursor'
+import type Cursor from 'pg-cursor'
 import { CSV_EXPORT_EQUAL_NAMES, CSV_EXPORT_INVALID_OPTION } from './errors.ts'
 import { onDescription } from './insides.ts'
+import { peer } from './peers.ts'
 import type { Session } from './session.ts'
 import { checkText, type Statement, StatementRows } from './statement-rows.ts'
 
@@ -34,7 +35,7 @@ export interface CursorRowsOptions {
  * @param pool any pool of pg, with your own options
  * @param values the parameters `$1`, `$2` and so on, as pg takes them
  * @throws CSV_EXPORT_INVALID_OPTION; from the iterator PostgreSQL's own errors, CSV_EXPORT_DATABASE_UNAVAILABLE (503),
- * CSV_EXPORT_EQUAL_NAMES, the reason of the signal, or what a value throws that cannot be prepared
+ * CSV_EXPORT_EQUAL_NAMES, CSV_EXPORT_NOT_INSTALLED without pg-cursor, the reason of the signal, or what a value throws that cannot be prepared
  * @example
  * app.get('/users.csv', (request, reply) =>
  *   reply.csv(({ signal }) => cursorRows(pool, 'SELECT id, name FROM users WHERE id > $1', [10], { signal }))
@@ -51,7 +52,14 @@ export function cursorRows(
   if (!Number.isInteger(batchSize) || batchSize < 1) {
     throw new CSV_EXPORT_INVALID_OPTION('batchSize', 'a whole number of at least 1', batchSize)
   }
-  return new StatementRows(pool, () => new CursorStatement(text, values, batchSize), signal)
+  return new StatementRows(pool, () => open(text, values, batchSize), signal)
+}
+
+/** @throws what a value throws that cannot be prepared, before a connection is borrowed */
+async function open(text: string, values: readonly unknown[], batchSize: number): Promise<CursorStatement> {
+  const { default: Cursor } = await peer('pg-cursor', 'cursorRows()', import('pg-cursor'))
+  const cursor = new Cursor<TextRow>(text, [...values], { types: asText, rowMode: 'array' })
+  return new CursorStatement(cursor, batchSize)
 }
 
 class CursorStatement implements Statement<TextRow> {
@@ -59,9 +67,8 @@ class CursorStatement implements Statement<TextRow> {
   readonly #cursor: Cursor<TextRow>
   readonly #batchSize: number
 
-  /** @throws what a value throws that cannot be prepared, before a connection is borrowed */
-  constructor(text: string, values: readonly unknown[], batchSize: number) {
-    this.#cursor = new Cursor(text, [...values], { types: asText, rowMode: 'array' })
+  constructor(cursor: Cursor<TextRow>, batchSize: number) {
+    this.#cursor = cursor
     this.#batchSize = batchSize
   }
 

@@ -16,6 +16,12 @@ export const CSV_EXPORT_DATABASE_UNAVAILABLE = createError<[{ cause: unknown }]>
   503
 )
 
+export const CSV_EXPORT_NOT_INSTALLED = createError<[string, string, string, { cause: unknown }]>(
+  'CSV_EXPORT_NOT_INSTALLED',
+  '%s needs the package %s: npm install %s',
+  500
+)
+
 export const CSV_EXPORT_EQUAL_NAMES = createError<[string]>(
   'CSV_EXPORT_EQUAL_NAMES',
   'the statement gives more than one column named %s: give each a name of its own with AS',

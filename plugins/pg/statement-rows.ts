@@ -24,7 +24,7 @@ const returned = Symbol('returned')
  */
 export class StatementRows<T> implements AsyncIterable<T> {
   readonly #session: Session
-  readonly #open: () => Statement<T>
+  readonly #open: () => Promise<Statement<T>>
   readonly #signal: AbortSignal | undefined
   #statement: Statement<T> | undefined
   #nextBatch: Promise<readonly T[]> | undefined
@@ -39,7 +39,7 @@ export class StatementRows<T> implements AsyncIterable<T> {
    * @param open makes the statement when the first row is asked for
    * @param signal ends it at once, as `return()` does; `next()` then rejects with its reason
    */
-  constructor(pool: pg.Pool, open: () => Statement<T>, signal: AbortSignal | undefined) {
+  constructor(pool: pg.Pool, open: () => Promise<Statement<T>>, signal: AbortSignal | undefined) {
     this.#session = new Session(pool)
     this.#open = open
     this.#signal = signal
@@ -105,9 +105,9 @@ export class StatementRows<T> implements AsyncIterable<T> {
 
   async #start(): Promise<Statement<T>> {
     this.#signal?.throwIfAborted()
-    const statement = this.#open()
-    this.#statement = statement
     this.#signal?.addEventListener('abort', this.#onAbort)
+    const statement = await this.#open()
+    this.#statement = statement
     await this.#session.begin()
     await statement.start(this.#session)
     this.#expect(this.#session.ask(() => statement.read()))

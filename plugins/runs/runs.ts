@@ -242,6 +242,12 @@ export class Runs {
     })
   }
 
+  /** Whether an attempt is still the one that counts. */
+  async isClaimed({ id, file_id }: RunRow): Promise<boolean> {
+    const run = await this.get(id)
+    return run?.state === 'running' && run.file_id === file_id
+  }
+
   /** @throws CSV_EXPORT_CLAIM_LOST */
   async setProgress({ id, file_id }: RunRow, rows: number, bytes: number): Promise<void> {
     const { rowCount } = await this.#pool.query(
@@ -357,10 +363,10 @@ export class Runs {
   /** Of these files, the ones that belong to no run. */
   async unknownFiles(ids: readonly string[]): Promise<string[]> {
     const { rows } = await this.#pool.query(
-      `SELECT id FROM unnest($1::uuid[]) AS id WHERE NOT EXISTS (SELECT FROM ${this.#schema}.runs WHERE file_id = id)`,
+      `SELECT file FROM unnest($1::uuid[]) AS file WHERE NOT EXISTS (SELECT FROM ${this.#schema}.runs WHERE file_id = file)`,
       [ids]
     )
-    return rows.map(({ id }) => id)
+    return rows.map(({ file }) => file)
   }
 }
 

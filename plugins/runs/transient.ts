@@ -1,9 +1,9 @@
 /** Of PostgreSQL: no connection, no resources, shut down by an operator or a crash, to be tried again. */
 const transientClasses = /^(08|53|57P0|40001|40P01|25006|58)/
 
-/** Of the network, and of what is in between. */
+/** Of the network, and of what is in between; a file that is gone while its run is still to be made. */
 const networkCodes =
-  /^(E(CONN|PIPE|HOSTUNREACH|NETUNREACH|TIMEDOUT|NOTFOUND|AI_AGAIN)|CSV_EXPORT_DATABASE_UNAVAILABLE$)/
+  /^(E(CONN|PIPE|HOSTUNREACH|NETUNREACH|TIMEDOUT|NOTFOUND|AI_AGAIN)|CSV_EXPORT_(DATABASE_UNAVAILABLE|CLAIM_LOST)$)/
 
 const networkMessages =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error)/

@@ -73,13 +73,13 @@ export class Worker {
         throw new CSV_EXPORT_REPORT_CHANGED(run.report, run.version, report.version)
       await this.#make(run, report, signal)
     } catch (error) {
-      // The queue knows better.
-      if (signal.aborted) return
+      // Ended by others, who know better.
+      if (signal.aborted || !(await runs.isClaimed(run))) return
       if (error instanceof CSV_EXPORT_WORKER_CLOSING) await runs.release(run, queue.sendRun)
       else if (isTransient(error) && !isLast) {
         log.warn({ err: error, run: { id } }, 'a run is tried again')
         throw error
-      } else if (!hasLostClaim(error)) await this.#finish(run, failureOf(error))
+      } else await this.#finish(run, failureOf(error))
     }
   }
 
@@ -174,11 +174,6 @@ export class Worker {
     this.#closing.abort(new CSV_EXPORT_WORKER_CLOSING())
     await Promise.allSettled(this.#attempts)
   }
-}
-
-/** What another has decided already. */
-function hasLostClaim(error: unknown): boolean {
-  return error instanceof CSV_EXPORT_CLAIM_LOST || error instanceof CSV_EXPORT_RUN_CANCELLED
 }
 
 function failureOf(thrown: unknown): RunEnd {

@@ -182,7 +182,7 @@ export async function getHttp2(
   let head: Record<string, unknown> = {}
   let body = ''
   let end: End = 'none'
-  stream.setEncoding('utf8')
+  stream.setEncoding('latin1')
   stream.on('response', (received) => {
     head = received as Record<string, unknown>
   })

@@ -134,6 +134,36 @@ for (const [version, nodeTypes, skipsTypesOfPg] of [
   })
 }
 
+const helpers = [
+  { helper: 'cursorRows', needs: 'pg-cursor', first: "[ '1' ]", other: 'copyRows', lacks: 'pg-copy-streams' },
+  { helper: 'copyRows', needs: 'pg-copy-streams', first: 'one\n1\n', other: 'cursorRows', lacks: 'pg-cursor' }
+]
+for (const { helper, needs, first, other, lacks } of helpers) {
+  t.test(`${helper}() works without ${lacks}, and ${other}() says that it lacks it`, async (t) => {
+    const program = `
+const pool = new pg.Pool({ connectionString: process.argv[2] })
+async function main() {
+  for await (const chunk of ${helper}(pool, 'SELECT 1 AS one')) console.log(Buffer.isBuffer(chunk) ? String(chunk) : chunk)
+  for await (const _ of ${other}(pool, 'SELECT 1')) {}
+}
+main().catch(({ code, message }) => console.log(code, message)).then(() => pool.end())
+`
+    const cwd = await project(packed, `without-${lacks}`, {
+      type: 'module',
+      packages: ['pg@8', `${needs}@${needs === 'pg-cursor' ? 2 : 7}`],
+      files: {
+        'main.mjs': `import pg from 'pg'\nimport { copyRows, cursorRows } from 'fastify-csv-export/pg'${program}`,
+        'main.cjs': `const pg = require('pg')\nconst { copyRows, cursorRows } = require('fastify-csv-export/pg')${program}`
+      }
+    })
+    const said = `CSV_EXPORT_NOT_INSTALLED ${other}() needs the package ${lacks}: npm install ${lacks}`
+    for (const file of ['main.mjs', 'main.cjs']) {
+      const { stdout } = await run(process.execPath, [file, databaseUrl], { cwd })
+      t.equal(stdout, `${first}\n${said}\n`, file)
+    }
+  })
+}
+
 t.test('publint and attw find nothing', async (t) => {
   const cwd = await project(packed, 'lint', {
     type: 'module',

@@ -139,34 +139,58 @@ t.test('what is no UTF-8 in percent-encoding is a 400 that names the parameter',
   })
 })
 
-t.test('200 downloads aborted at random moments leave no busy connection and no open cursor', async (t) => {
-  const abortOne = async (_: unknown, index: number): Promise<void> => {
-    const report = index % 2 === 0 ? 'cargoes' : 'all-cargoes'
-    const child = spawn('curl', ['-sN', `${url}/reports/${report}.csv`], {
-      stdio: ['ignore', 'pipe', 'ignore']
+// One of them waits for seconds, as the app does for a connection, so they run at the same time.
+t.test('connections that are cut off or all taken', async (t) => {
+  t.jobs = 2
+  const together = { buffered: true }
+
+  t.test(
+    '60 downloads aborted at random moments leave no busy connection and no open cursor',
+    together,
+    async (t) => {
+      const abortOne = async (_: unknown, index: number): Promise<void> => {
+        const report = index % 2 === 0 ? 'cargoes' : 'all-cargoes'
+        const child = spawn('curl', ['-sN', `${url}/reports/${report}.csv`], {
+          stdio: ['ignore', 'pipe', 'ignore']
+        })
+        // A moment counted in bytes: some leave before the first, some in the middle, some near the end.
+        let left = Math.random() < 0.2 ? 0 : Math.random() * 2_000_000
+        child.stdout.on('data', (chunk) => {
+          left -= chunk.length
+          if (left <= 0) child.kill('SIGKILL')
+        })
+        if (left === 0) setTimeout(() => child.kill('SIGKILL'), Math.random() * 30)
+        await once(child, 'close')
+      }
+      for (let round = 0; round < 3; round++) await Promise.all(Array.from({ length: 20 }, abortOne))
+      const { pool } = app.pg
+      // A connection is idle for the server a moment before its answer has come back to the pool.
+      while (pool.idleCount < pool.totalCount) await new Promise((resolve) => setImmediate(resolve))
+      t.equal(pool.waitingCount, 0)
+      // The connections that cancel others are gone, too.
+      await untilNoneBusy(database)
+      const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
+      for (const client of clients) {
+        t.strictSame((await client.query("SELECT name FROM pg_cursors WHERE name <> ''")).rows, [])
+        client.release()
+      }
+      t.equal((await download('')).length, 20_001)
+    }
+  )
+
+  t.test('where all connections stay busy, a report is a 503', together, async (t) => {
+    const { app, url } = await serveApp(t, databaseUrl)
+    const { pool } = app.pg
+    const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
+    t.teardown(() => {
+      for (const client of clients) client.release()
     })
-    // A moment counted in bytes: some leave before the first, some in the middle, some near the end.
-    let left = Math.random() < 0.2 ? 0 : Math.random() * 2_000_000
-    child.stdout.on('data', (chunk) => {
-      left -= chunk.length
-      if (left <= 0) child.kill('SIGKILL')
-    })
-    if (left === 0) setTimeout(() => child.kill('SIGKILL'), Math.random() * 30)
-    await once(child, 'close')
-  }
-  for (let round = 0; round < 10; round++) await Promise.all(Array.from({ length: 20 }, abortOne))
-  const { pool } = app.pg
-  // A connection is idle for the server a moment before its answer has come back to the pool.
-  while (pool.idleCount < pool.totalCount) await new Promise((resolve) => setImmediate(resolve))
-  t.equal(pool.waitingCount, 0)
-  // The connections that cancel others are gone, too.
-  await untilNoneBusy(database)
-  const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
-  for (const client of clients) {
-    t.strictSame((await client.query("SELECT name FROM pg_cursors WHERE name <> ''")).rows, [])
-    client.release()
-  }
-  t.equal((await download('')).length, 20_001)
+    const replies = ['cargoes', 'all-cargoes'].map((report) => request(`${url}/reports/${report}.csv`))
+    for (const { statusCode, body } of await Promise.all(replies)) {
+      t.equal(statusCode, 503)
+      t.match(await body.json(), { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' })
+    }
+  })
 })
 
 t.test('the report by COPY is byte for byte what COPY gives', async (t) => {
@@ -211,17 +235,4 @@ t.test('HEAD asks the database for nothing', async (t) => {
   const { body } = await curl('-I', `${url}/reports/cargoes.csv`)
   t.match(body, /200 OK[\s\S]*filename=cargoes.csv/i)
   t.notOk(log.lines.some(({ level }) => level >= 50))
-})
-
-t.test('where all connections stay busy, a report is a 503', async (t) => {
-  const { pool } = app.pg
-  const clients = await Promise.all(Array.from({ length: 10 }, () => pool.connect()))
-  t.teardown(() => {
-    for (const client of clients) client.release()
-  })
-  const replies = ['cargoes', 'all-cargoes'].map((report) => request(`${url}/reports/${report}.csv`))
-  for (const { statusCode, body } of await Promise.all(replies)) {
-    t.equal(statusCode, 503)
-    t.match(await body.json(), { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' })
-  }
 })

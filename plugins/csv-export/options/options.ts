@@ -66,11 +66,15 @@ export interface EncodedOptions
     FileOptions,
     Encoded {}
 
-/** What `reply.csv()` takes after the rows, by what they are: one signature, so that the compiler's messages are short. */
-export interface CsvArguments<Item> {
-  rows: [options?: CsvOptions<Item> | undefined]
-  batches: [options: BatchOptions<RowOf<Item>>]
-  encoded: [options: EncodedOptions]
+/**
+ * What `reply.csv()` takes after the rows, by what they are: one signature for each count of arguments, so that the
+ * compiler's messages are short.
+ */
+export interface CsvOptionsFor<Item> {
+  rows: CsvOptions<Item> | undefined
+  batches: BatchOptions<RowOf<Item>>
+  encoded: EncodedOptions
+  wrong: CsvOptions
 }
 
 /** Of `toCsv()` alone. */
@@ -116,11 +120,12 @@ export interface BatchToCsvOptions<Row = any> extends ToCsvOptions<Row> {
 /** As `EncodedOptions`, of `toCsv()`. */
 export interface EncodedToCsvOptions extends StreamOptions, FileOptions, Encoded, OwnOptions {}
 
-/** As `CsvArguments`, of `toCsv()`. */
-export interface ToCsvArguments<Item> {
-  rows: [options?: ToCsvOptions<Item> | undefined]
-  batches: [options: BatchToCsvOptions<RowOf<Item>>]
-  encoded: [options: EncodedToCsvOptions]
+/** As `CsvOptionsFor`, of `toCsv()`. */
+export interface ToCsvOptionsFor<Item> {
+  rows: ToCsvOptions<Item> | undefined
+  batches: BatchToCsvOptions<RowOf<Item>>
+  encoded: EncodedToCsvOptions
+  wrong: ToCsvOptions
 }
 
 /** Options given when the plugin is registered: defaults of both helpers, and what concerns the server as a whole. */

@@ -17,10 +17,14 @@ export type Column<Row> = ColumnKey<Row> | { key: ColumnKey<Row>; header?: strin
 /** CSV that is encoded already. */
 export type Bytes = string | Uint8Array
 
-/** What `rows` gives, as far as its type tells: rows, arrays of them, or CSV that is encoded already. */
+/** What the compiler accepts at first, so that it is `RowsAdvice` that says what is wrong. */
+export type AnyItem = AnyRow | Bytes | number | bigint | boolean | symbol | null
+
+/** What `rows` gives, as far as its type tells: rows, arrays of them, CSV that is encoded already, or none of these. */
 export type KindOf<Item> = [Item] extends [never]
   ? 'rows'
-  : unknown extends Item
+  : // Of a function's rows nothing is known until its parameter is.
+    [AnyItem] extends [Item]
     ? 'rows'
     : // First: a type parameter that may be an object is then one to the compiler, too.
       Item extends ObjectRow
@@ -29,7 +33,9 @@ export type KindOf<Item> = [Item] extends [never]
         ? 'encoded'
         : Item extends readonly unknown[]
           ? KindOfArray<Item[number]>
-          : 'rows'
+          : Item extends object
+            ? 'rows'
+            : 'wrong'
 
 /** An array of nothing but objects or arrays is hardly a row: its cells would all be JSON. */
 type KindOfArray<Cell> = unknown extends Cell
@@ -41,6 +47,27 @@ type KindOfArray<Cell> = unknown extends Cell
         ? 'batches'
         : 'rows'
       : 'rows'
+
+/** What is wrong with rows of each kind, in one line: of their iterators the compiler would say many. */
+export interface RowsAdvice {
+  rows: never
+  batches: never
+  encoded: never
+  wrong: 'each row has to be an object or an array'
+}
+
+/** As `RowsAdvice`, of rows that come without options. */
+export interface LoneRowsAdvice {
+  rows: never
+  batches: 'arrays of rows need the option { batches: true }'
+  encoded: 'rows of encoded CSV need the option { encoded: true }'
+  wrong: RowsAdvice['wrong']
+}
+
+/** The input where there is no advice, else nothing but the advice. */
+export type Advised<Input, Advice> =
+  // Not a conditional type, to which the compiler assigns nothing that has a type parameter.
+  (Input & { input: unknown }[[Advice] extends [never] ? 'input' : never]) | Advice
 
 /** Not an array, a string or a Buffer. */
 interface ObjectRow {

@@ -13,10 +13,10 @@ import { announce, deliver, publishProgress, type Recipients } from '../receipts
 import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
 import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
 import { Deadline } from '../stream/deadline.ts'
-import { type Destination, Sender } from '../stream/sender.ts'
+import { type Destination, Sender, type Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
-import { headHasGone, isHttp2 } from './connection.ts'
+import { headHasGone, transportOf } from './connection.ts'
 import type { ReplyCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
@@ -137,12 +137,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
     const { raw } = this.#reply
+    const transport = transportOf(raw)
     // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
-    if (!isHttp2(raw) && raw.socket === null) {
+    if (transport === null) {
       raw.once('socket', () => this.#ending.isOver || this.#sendTo(destination, end))
       return
     }
-    this.#send(destination as unknown as Destination, this.#coded(), () => {
+    this.#send(destination as unknown as Destination, this.#coded(), transport, () => {
       // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
       if (!end) sendHead(this.#reply.raw)
       this.#ending.setWritten()
@@ -158,7 +159,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
     if (this.#sender !== undefined) return
-    this.#send(this.#buffer, this.#chunks, () => {
+    this.#send(this.#buffer, this.#chunks, undefined, () => {
       this.#ending.setWritten()
       this.push(null)
     })
@@ -224,8 +225,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     this.#options.coding?.takeBack()
-    if ((isStarted || this.#isTaken) && !this.#isErrorTold)
-      setStreamHeaders(this.#reply, this.#options.filename)
+    if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
   /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
@@ -239,9 +239,15 @@ export class StreamedBody<T> extends Readable implements Breakable {
     })
   }
 
-  #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
-    const { stallTimeout } = this.#options
+  #send(
+    destination: Destination,
+    chunks: AsyncIterable<Uint8Array>,
+    transport: Transport | undefined,
+    onSent: () => void
+  ): void {
+    const { stallTimeout, length } = this.#options
     this.#sender = new Sender(destination, {
+      transport,
       stallTimeout,
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
@@ -249,13 +255,15 @@ export class StreamedBody<T> extends Readable implements Breakable {
       onWrite: (chunk) => {
         this.#record.addSent(chunk)
         publishProgress(this.#record.progress)
+        // A client that was told the length may leave with the last byte, before any end of the source.
+        if (this.#record.sentBytes === length) onSent()
       }
     })
     this.#maxDuration.start()
     announce(this.#record, this.#reply, this.#options)
     this.#sender
       .send(chunks)
-      .then(() => this.#ending.isOver || onSent())
+      .then(() => this.#ending.isOver || this.#ending.isWritten || onSent())
       .catch(this.fail)
   }
 

@@ -1,5 +1,5 @@
 import { OutgoingMessage, type ServerResponse } from 'node:http'
-import { constants, Http2ServerResponse } from 'node:http2'
+import { constants, Http2ServerResponse, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 
@@ -10,6 +10,11 @@ const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prot
 /** Asked of its class: any package may give a reply of HTTP/1 a property with the name of one of these. */
 export function isHttp2(raw: ServerResponse | Http2ServerResponse): raw is Http2ServerResponse {
   return raw instanceof Http2ServerResponse
+}
+
+/** What a reply is written to: on HTTP/2 a stream of its own, on HTTP/1 its connection, once it is its turn. */
+export function transportOf(raw: ServerResponse | Http2ServerResponse): ServerHttp2Stream | Socket | null {
+  return isHttp2(raw) ? raw.stream : raw.socket
 }
 
 /**

@@ -49,7 +49,12 @@ export function setExportId(reply: FastifyReply, id: string | undefined): void {
 }
 
 /** Headers that describe a streamed body, each only where nobody else has set it. */
-export function setStreamHeaders(reply: FastifyReply, filename: string | undefined): void {
+export function setStreamHeaders(
+  reply: FastifyReply,
+  { filename, length }: { filename?: string; length?: number | undefined }
+): void {
+  // Without a body, nothing else says it.
+  if (length !== undefined) setLate(reply, 'content-length', String(length))
   if (filename !== undefined) setLate(reply, 'content-disposition', attachment(filename))
   setLate(reply, 'x-content-type-options', 'nosniff')
   setLate(reply, 'cache-control', 'no-store')

@@ -8,7 +8,16 @@ export interface Destination {
   off(event: 'drain', listener: () => void): unknown
 }
 
+/** What a destination writes to in the end: a socket, or a stream of HTTP/2. */
+export interface Transport {
+  readonly writableNeedDrain: boolean
+  on(event: 'drain', listener: () => void): unknown
+  off(event: 'drain', listener: () => void): unknown
+}
+
 export interface SenderOptions {
+  /** Believed too, as what wraps a response may say of each chunk that it is taken. */
+  transport?: Transport | undefined
   /** Longest time in milliseconds in which the destination takes nothing; 0 is no limit. */
   stallTimeout: number
   onStalled(): void
@@ -42,6 +51,7 @@ export class Sender {
     this.#options = options
     this.#stall = new Deadline(options.stallTimeout, options.onStalled)
     destination.on('drain', this.#onDrain)
+    options.transport?.on('drain', this.#onProgress)
   }
 
   /** Resolves when the destination, which is left open, has been given everything; `stop()` resolves it too. */
@@ -51,7 +61,7 @@ export class Sender {
       if (chunk.length === 0) this.#options.onMark()
       else {
         this.#write(chunk)
-        if (!this.#isTaken() && (this.#isFull || chunk.length >= smallChunk)) await this.#taken()
+        if (!this.#isTaken() && (this.#needsDrain() || chunk.length >= smallChunk)) await this.#taken()
       }
       if (this.#isStopped) return
     }
@@ -66,22 +76,29 @@ export class Sender {
     this.#isStopped = true
     this.#stall.stop()
     this.#destination.off('drain', this.#onDrain)
+    this.#options.transport?.off('drain', this.#onProgress)
     this.#wake?.()
   }
 
   #write(chunk: Uint8Array): void {
-    if (this.#isTaken()) this.#stall.start()
+    const isFirst = this.#isTaken()
     this.#uncalled++
     // What wraps a response may return nothing.
     this.#isFull = this.#destination.write(chunk, this.#onCalledBack) === false
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
+    // Not before, as some call back at once.
+    if (isFirst && !this.#isTaken()) this.#stall.start()
     this.#options.onWrite(chunk)
   }
 
-  /** Some call back before a chunk is taken, some never do: both have to agree, where there are both. */
+  /** Some call back before a chunk is taken, some never do: all have to agree. */
   #isTaken(): boolean {
-    return !this.#isFull && this.#uncalled === 0
+    return !this.#needsDrain() && this.#uncalled === 0
+  }
+
+  #needsDrain(): boolean {
+    return this.#isFull || this.#options.transport?.writableNeedDrain === true
   }
 
   #taken(): Promise<void> {
@@ -113,7 +130,7 @@ export class Sender {
     this.#onProgress()
   }
 
-  #onProgress(): void {
+  readonly #onProgress = (): void => {
     if (this.#isStopped) return
     if (!this.#isTaken() || this.#isEnded) this.#stall.start()
     else {

@@ -5,8 +5,8 @@ import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { checkToCsvOptions } from '../options/check.ts'
 import { throughJson } from '../options/http.ts'
-import { type ToCsvArguments, type ToCsvOptions, toCsvDefaults } from '../options/options.ts'
-import type { AnyRow, Bytes, KindOf } from '../options/row-types.ts'
+import { type ToCsvOptions, type ToCsvOptionsFor, toCsvDefaults } from '../options/options.ts'
+import type { Advised, AnyItem, KindOf, LoneRowsAdvice, RowsAdvice } from '../options/row-types.ts'
 import { checkSettings, settle } from '../options/settings.ts'
 import type { Receipt } from '../receipts/receipts.ts'
 import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
@@ -33,9 +33,12 @@ export interface CsvChunks extends AsyncIterableIterator<Buffer> {
  * await pipeline(chunks, createWriteStream('users.csv'))
  * console.log((await chunks.receipt).rows)
  */
-export function toCsv<Item extends AnyRow | Bytes>(
-  rows: SourceInput<Item>,
-  ...options: ToCsvArguments<Item>[KindOf<Item>]
+export function toCsv<Item extends AnyItem>(
+  rows: Advised<SourceInput<Item>, LoneRowsAdvice[KindOf<Item>]>
+): CsvChunks
+export function toCsv<Item extends AnyItem>(
+  rows: Advised<SourceInput<Item>, RowsAdvice[KindOf<Item>]>,
+  options: ToCsvOptionsFor<Item>[KindOf<Item>]
 ): CsvChunks
 export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): CsvChunks {
   return openCsv(rows, options, {})

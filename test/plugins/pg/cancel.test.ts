@@ -289,20 +289,6 @@ t.test('pg keeps what a CancelRequest needs where it is read', async (t) => {
   t.equal(client.constructor, pg.Client)
 })
 
-t.test('without what a CancelRequest needs, the connection is destroyed', async (t) => {
-  const pool = openPool(t, url)
-  pool.on('connect', (client) => {
-    delete (client as unknown as { processID?: number }).processID
-  })
-  const removed = once(pool, 'remove')
-  const rows = iterate(cursorRows(pool, 'SELECT pg_sleep(2)'))
-  rows.next()
-  await until(database, 'SELECT pg_sleep(2)', 'active')
-  await rows.return()
-  await removed
-  t.equal(pool.totalCount, 0)
-})
-
 t.test('a connection is destroyed, too, where a cancel cannot even be made', async (t) => {
   const pool = openPool(t, url, { query_timeout: 200 })
   for (const rowsOf of [cursorRows, copyRows]) {
@@ -320,17 +306,37 @@ t.test('a connection is destroyed, too, where a cancel cannot even be made', asy
   await isUsable(t, pool)
 })
 
-t.test('a cancel that gets no answer is waited for no longer than some seconds', async (t) => {
-  const relay = await relayed(t, url)
-  const pool = openPool(t, relay.url)
-  const rows = iterate(cursorRows(pool, sleep))
-  rows.next()
-  await until(database, sleep, 'active')
-  relay.swallow()
-  await rows.return()
-  await isUsable(t, openPool(t, url))
-  while (pool.totalCount > 0) await once(pool, 'remove')
-  await database.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $1', [sleep])
+// These wait for seconds, as exports do for a database that does not answer, so they do it at the same time.
+t.test('what waits for a cancellation in vain', async (t) => {
+  t.jobs = 2
+  const together = { buffered: true }
+
+  t.test('without what a CancelRequest needs, the connection is destroyed', together, async (t) => {
+    const pool = openPool(t, url)
+    pool.on('connect', (client) => {
+      delete (client as unknown as { processID?: number }).processID
+    })
+    const removed = once(pool, 'remove')
+    const rows = iterate(cursorRows(pool, 'SELECT pg_sleep(2)'))
+    rows.next()
+    await until(database, 'SELECT pg_sleep(2)', 'active')
+    await rows.return()
+    await removed
+    t.equal(pool.totalCount, 0)
+  })
+
+  t.test('a cancel that gets no answer is waited for no longer than some seconds', together, async (t) => {
+    const relay = await relayed(t, url)
+    const pool = openPool(t, relay.url)
+    const rows = iterate(cursorRows(pool, sleep))
+    rows.next()
+    await until(database, sleep, 'active')
+    relay.swallow()
+    await rows.return()
+    await isUsable(t, openPool(t, url))
+    while (pool.totalCount > 0) await once(pool, 'remove')
+    await database.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $1', [sleep])
+  })
 })
 
 t.test('a process whose pool has ended ends, too, whatever its query_timeout', async (t) => {

@@ -12,6 +12,8 @@ declare const cargoes: AsyncIterable<Cargo>
 declare const batches: AsyncIterable<Cargo[]>
 declare const text: AsyncIterable<Buffer>
 declare const encoded: AsyncIterable<string | Buffer>
+declare const numbers: AsyncIterable<number>
+declare const holes: AsyncIterable<Cargo | null>
 declare const promised: Promise<Cargo[]>
 declare const anyRows: any
 declare const anyBatches: AsyncIterable<any[]>
@@ -55,21 +57,31 @@ const wrong: [call: string, message: RegExp][] = [
     'give(async () => [cargo], { columns: ["wieght"] })',
     /'"wieght"' is not assignable to type 'Column<Cargo>'/
   ],
-  ['give(cargo)', /'Cargo' is not assignable to parameter of type 'SourceInput</],
-  ['give(cargo, { header: false })', /'Cargo' is not assignable to parameter of type 'SourceInput</],
-  ['give({ id: 1 })', /'id' does not exist in type 'SourceInput</],
-  ['give(5)', /'number' is not assignable to parameter of type 'SourceInput</],
+  ['give(cargo)', /'Cargo' is not assignable to parameter of type '\w+<SourceInput</],
+  ['give(cargo, { header: false })', /'Cargo' is not assignable to parameter of type '\w+<SourceInput</],
+  ['give({ id: 1 })', /'id' does not exist in type '\w+<SourceInput</],
+  ['give(5)', /'number' is not assignable to parameter of type '\w+<SourceInput</],
   [
     'give(promised, { header: false })',
-    /'Promise<Cargo\[\]>' is not assignable to parameter of type 'SourceInput</
+    /'Promise<Cargo\[\]>' is not assignable to parameter of type '\w+<SourceInput</
+  ],
+  ['give([1, 2])', /each row has to be an object or an array/],
+  ['give(numbers)', /each row has to be an object or an array/],
+  ['give(numbers, { columns: ["any"] })', /each row has to be an object or an array/],
+  ['give(holes)', /each row has to be an object or an array/],
+  ['give(holes, { columns: ["id"] })', /each row has to be an object or an array/],
+  [
+    'give(async function* ({ signal }) { yield signal.aborted ? null : cargo })',
+    /each row has to be an object or an array/
   ],
   ['give(text, { encoded: true, delimiter: ";" })', /'delimiter' does not exist in type 'Encoded\w*Options'/],
   ['give(encoded, { encoded: true, formulas: "escape" })', /'"escape"' is not assignable to type '"keep"/],
   ['give(text, { header: false })', /Property 'encoded' is missing in type/],
-  ['give(["text"])', /Expected 2 arguments, but got 1/],
+  ['give(["text"])', /rows of encoded CSV need the option { encoded: true }/],
   ['give(batches, { maxRows: 5 })', /Property 'batches' is missing in type '{ maxRows: number; }'/],
   ['give(() => batches, { batches: false })', /'false' is not assignable to type 'true'/],
-  ['give(batches)', /Expected 2 arguments, but got 1/],
+  ['give(batches)', /arrays of rows need the option { batches: true }/],
+  ['give(async () => [[cargo]])', /arrays of rows need the option { batches: true }/],
   ['give(batches, { batches: true, columns: ["ID"] })', /'"ID"' is not assignable to type 'Column<Cargo>'/],
   [
     'give(batches, { batches: true, colums: ["id"] })',
