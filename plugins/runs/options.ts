@@ -79,7 +79,7 @@ export interface RunsOptions {
 
 const fileStore = ['create', 'read', 'discard', 'list']
 
-const runsOptions = {
+export const runsOptions = {
   connectionString: option(fullString),
   reports: option(
     rule<readonly Report[]>(

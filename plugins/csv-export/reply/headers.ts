@@ -53,8 +53,8 @@ export function setStreamHeaders(
   reply: FastifyReply,
   { filename, length }: { filename?: string; length?: number | undefined }
 ): void {
-  // Without a body, nothing else says it.
-  if (length !== undefined) setLate(reply, 'content-length', String(length))
+  // Of a body, it is said before the body begins.
+  if (length !== undefined && !takesBody(reply)) setLate(reply, 'content-length', String(length))
   if (filename !== undefined) setLate(reply, 'content-disposition', attachment(filename))
   setLate(reply, 'x-content-type-options', 'nosniff')
   setLate(reply, 'cache-control', 'no-store')

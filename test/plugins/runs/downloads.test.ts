@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { mock } from 'node:test'
 import pg from 'pg'
 import t from 'tap'
 import { MemoryReceipts, type Receipt } from '../../../plugins/csv-export/index.ts'
@@ -219,7 +220,7 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
     }
   }
   const files = new SlowFiles()
-  const { url } = await serveRuns(t, {
+  const { url, log } = await serveRuns(t, {
     connectionString,
     schema,
     files,
@@ -244,8 +245,18 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
   t.equal(files.kept.size, 1)
 
   files.isSlow = true
+  mock.timers.enable({ apis: ['setInterval'] })
+  t.teardown(() => mock.timers.reset())
   const slow = curlReply(file)
   await reading.opened
+  await pool.query(`UPDATE ${schema}.runs SET read_until = NULL`)
+  mock.timers.tick(60_000)
+  const kept = `SELECT read_until > now() + interval '9 minutes' AS kept FROM ${schema}.runs`
+  while (!(await pool.query(kept)).rows[0].kept) await new Promise(setImmediate)
+  await pool.query(`ALTER TABLE ${schema}.runs RENAME TO away`)
+  mock.timers.tick(60_000)
+  t.match(await log.find(/^a file that is read may not be kept$/), { level: 40, err: { code: '42P01' } })
+  await pool.query(`ALTER TABLE ${schema}.away RENAME TO runs`)
   await pool.query(`UPDATE ${schema}.runs SET expires_at = now()`)
   for (const path of [file, `${url}/runs/${run.id}/result`]) {
     t.match(await ask(path), { status: 410, body: { code: 'CSV_EXPORT_RUN_EXPIRED' } }, 'before any sweep')
