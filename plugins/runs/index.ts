@@ -127,8 +127,10 @@ export default fp(csvRuns, {
   name: 'fastify-csv-export/runs',
   dependencies: ['fastify-csv-export']
 })
+export { DirectoryFiles, type DirectoryFilesOptions } from './files/directory-files.ts'
 export type { FileStore, FileWriter } from './files/files.ts'
 export { PostgresFiles, type PostgresFilesOptions } from './files/postgres-files.ts'
+export { type S3Api, S3Files, type S3FilesOptions } from './files/s3-files.ts'
 export type { RunsOptions } from './options.ts'
 export {
   type DefineTypedReport,

@@ -1,9 +1,11 @@
 import { buffer } from 'node:stream/consumers'
 import pg from 'pg'
 import { to as copyTo } from 'pg-copy-streams'
-import { migrate, transaction } from '../database.ts'
-import { CSV_EXPORT_CLAIM_LOST, CSV_EXPORT_FILE_INCOMPLETE } from '../errors.ts'
+import { lockTables, migrate, transaction } from '../database.ts'
+import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
 import type { FileStore, FileWriter } from './files.ts'
+import { type FileSink, gather } from './gather.ts'
+import { readPieces } from './pieces.ts'
 
 export interface PostgresFilesOptions {
   /** Writes files. A connection is borrowed for each statement. */
@@ -14,12 +16,16 @@ export interface PostgresFilesOptions {
   schema?: string
 }
 
-/** Of this size a bytea is written at 0.64 of the speed of a plain file; of 64 KiB at 0.26. */
+/** Bytes. Of this size a bytea is written at 0.64 of the speed of a plain file; of 64 KiB at 0.26. */
 const chunkSize = 1_048_576
 /** Longest that what has been appended is kept back, in milliseconds. */
 const flushAfter = 1_000
-/** What a slow download holds in memory. */
-const readSize = 131_072
+/** Bytes that a slow download holds in memory. */
+const pieceSize = 131_072
+/** Longest that a sweep waits for one who reads a table that has no file any more, a backup perhaps. */
+const dropTimeout = '1s'
+
+type Queryable = Pick<pg.ClientBase, 'query'>
 
 const migrations = [
   `
@@ -58,29 +64,55 @@ export class PostgresFiles implements FileStore {
   async create(id: string): Promise<FileWriter> {
     const day = new Date().toISOString().slice(0, 10).replaceAll('-', '')
     const chunks = this.#chunksOf(day)
+    // One text, so that it is one transaction: no file is without its table.
     await this.#pool.query(`
+      ${lockTables};
       CREATE TABLE IF NOT EXISTS ${chunks} (
         file_id uuid, start bigint, data bytea STORAGE EXTERNAL NOT NULL, PRIMARY KEY (file_id, start)
-      )`)
-    await this.#pool.query(`INSERT INTO ${this.#schema}.files (id, day) VALUES ($1, $2)`, [id, day])
-    return new PostgresFileWriter(this.#pool, this.#schema, chunks, id)
+      );
+      INSERT INTO ${this.#schema}.files (id, day) VALUES (${pg.escapeLiteral(id)}, '${day}')`)
+    return this.#writer(id, chunks)
+  }
+
+  #writer(id: string, chunks: string): FileWriter {
+    // The row of the file is the claim: what has lost it writes nothing.
+    const file = `SELECT id FROM ${this.#schema}.files WHERE id = $1 AND sealed_at IS NULL`
+    const insert = `
+      WITH file AS (${file} FOR KEY SHARE)
+      INSERT INTO ${chunks} (file_id, start, data) SELECT id, $2, $3 FROM file`
+    const seal = `
+      WITH file AS (${file} FOR UPDATE),
+      last AS (INSERT INTO ${chunks} (file_id, start, data) SELECT id, $2, $3 FROM file WHERE length($3::bytea) > 0)
+      UPDATE ${this.#schema}.files SET sealed_at = now(), size = $2::bigint + length($3::bytea) FROM file WHERE files.id = file.id`
+    const run = async (client: Queryable, statement: string, data: Buffer, start: number): Promise<void> => {
+      const { rowCount } = await client.query(statement, [id, start, data])
+      if (rowCount !== 1) throw new CSV_EXPORT_CLAIM_LOST()
+    }
+    const sink: FileSink = {
+      write: (data, start) => run(this.#pool, insert, data, start),
+      seal: (data, start) => transaction(this.#pool, (client) => run(client, seal, data, start))
+    }
+    return gather(chunkSize, sink, flushAfter)
   }
 
   async *read(id: string, from: number, to: number): AsyncGenerator<Buffer> {
     const { rows } = await this.#downloads.query(
-      `SELECT day FROM ${this.#schema}.files WHERE id = $1 AND sealed_at IS NOT NULL`,
+      `SELECT day, size::float8 FROM ${this.#schema}.files WHERE id = $1 AND sealed_at IS NOT NULL`,
       [id]
     )
-    if (rows.length === 0) throw new CSV_EXPORT_FILE_INCOMPLETE(id)
-    const chunks = this.#chunksOf(rows[0].day)
-    for (let at = from; at < to; ) {
-      const data = await this.#copy(`
-        SELECT substring(data FROM ${at} - start::integer + 1 FOR ${Math.min(readSize, to - at)})
-        FROM ${chunks} WHERE file_id = ${pg.escapeLiteral(id)} AND start <= ${at} ORDER BY start DESC LIMIT 1`)
-      if (data.length === 0) throw new CSV_EXPORT_FILE_INCOMPLETE(id)
-      yield data
-      at += data.length
-    }
+    const { day, size } = rows[0] ?? {}
+    const read = (at: number, end: number) => this.#readChunks(this.#chunksOf(day), id, at, end)
+    yield* readPieces({ id, size, read }, from, to, pieceSize)
+  }
+
+  /** Of all chunks from the one that `from` is in; those of a slow report are short. */
+  async #readChunks(chunks: string, id: string, from: number, to: number): Promise<Buffer> {
+    const ofFile = `file_id = ${pg.escapeLiteral(id)}`
+    return await this.#copy(`
+      SELECT substring(data FROM (greatest(${from} - start, 0) + 1)::integer FOR (${to} - greatest(${from}, start))::integer)
+      FROM ${chunks} WHERE ${ofFile} AND start < ${to}
+        AND start >= (SELECT max(start) FROM ${chunks} WHERE ${ofFile} AND start <= ${from})
+      ORDER BY start`)
   }
 
   async discard(id: string): Promise<void> {
@@ -94,17 +126,28 @@ export class PostgresFiles implements FileStore {
     })
   }
 
-  /** Drops the tables of days that have no file any more. */
+  /** Drops the tables of days that have no file any more. Today's is about to have one. */
   async sweep(): Promise<void> {
-    // Not of yesterday: a file may have been given its day just before midnight.
     const { rows } = await this.#pool.query(
-      `SELECT tablename FROM pg_tables
-       WHERE schemaname = $1 AND tablename ~ '^chunks_\\d{8}$' AND tablename < 'chunks_' || to_char(now() - interval '2 days', 'YYYYMMDD')
-       AND NOT EXISTS (SELECT FROM ${this.#schema}.files WHERE tablename = 'chunks_' || day)`,
+      `SELECT right(tablename, 8) AS day FROM pg_tables
+       WHERE schemaname = $1 AND tablename ~ '^chunks_\\d{8}$'
+         AND tablename < 'chunks_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')`,
       [this.#name]
     )
-    for (const { tablename } of rows)
-      await this.#pool.query(`DROP TABLE IF EXISTS ${this.#schema}.${tablename}`)
+    for (const { day } of rows) await this.#dropIfEmpty(day)
+  }
+
+  async #dropIfEmpty(day: string): Promise<void> {
+    await transaction(this.#pool, async (client) => {
+      // Who creates a file waits for it, so that the file's table is not dropped.
+      await client.query(lockTables)
+      const { rowCount } = await client.query(`SELECT FROM ${this.#schema}.files WHERE day = $1 LIMIT 1`, [
+        day
+      ])
+      if (rowCount !== 0) return
+      await client.query(`SET LOCAL lock_timeout = '${dropTimeout}'`)
+      await client.query(`DROP TABLE IF EXISTS ${this.#chunksOf(day)}`)
+    }).catch(ignoreLocked)
   }
 
   async *list(): AsyncGenerator<string> {
@@ -116,13 +159,17 @@ export class PostgresFiles implements FileStore {
     return `${this.#schema}.chunks_${day}`
   }
 
-  /** One bytea as binary: as text it would be twice as long, and pg's own `binary` spoils it. */
+  /** A column of bytea, as binary: as text it would be twice as long, and pg's own `binary` spoils it. */
   async #copy(query: string): Promise<Buffer> {
     const client = await this.#downloads.connect()
+    // A connection that is lost says so here, too, and ends the process if nobody listens.
+    const onError = (): void => {}
+    client.on('error', onError)
     try {
       const copied = await buffer(client.query(copyTo(`COPY (${query}) TO STDOUT (FORMAT binary)`)))
+      client.off('error', onError)
       client.release()
-      return fieldOf(copied)
+      return fieldsOf(copied)
     } catch (error) {
       client.release(true)
       throw error
@@ -130,56 +177,18 @@ export class PostgresFiles implements FileStore {
   }
 }
 
-/** Signature, flags and extension are 19 bytes; then, of each row, the number of fields and the length of each. */
-function fieldOf(copied: Buffer): Buffer {
-  const header = 19
-  if (copied.readInt16BE(header) !== 1) return Buffer.alloc(0)
-  const length = copied.readInt32BE(header + 2)
-  return copied.subarray(header + 6, header + 6 + length)
+/** After 19 bytes of signature, flags and extension come the rows: the number of fields, and each after its length. */
+function fieldsOf(copied: Buffer): Buffer {
+  const fields: Buffer[] = []
+  for (let at = 19; copied.readInt16BE(at) === 1; ) {
+    const length = copied.readInt32BE(at + 2)
+    at += 6 + length
+    fields.push(copied.subarray(at - length, at))
+  }
+  return Buffer.concat(fields)
 }
 
-class PostgresFileWriter implements FileWriter {
-  readonly #pool: pg.Pool
-  readonly #insert: string
-  readonly #seal: string
-  readonly #id: string
-  #pieces: Buffer[] = []
-  #size = 0
-  #start = 0
-  #flushedAt = performance.now()
-
-  constructor(pool: pg.Pool, schema: string, chunks: string, id: string) {
-    this.#pool = pool
-    this.#id = id
-    // The row of the file is the claim: what has lost it writes nothing.
-    const file = `SELECT id FROM ${schema}.files WHERE id = $1 AND sealed_at IS NULL`
-    this.#insert = `
-      WITH file AS (${file} FOR KEY SHARE)
-      INSERT INTO ${chunks} (file_id, start, data) SELECT id, $2, $3 FROM file`
-    this.#seal = `
-      WITH file AS (${file} FOR UPDATE),
-      last AS (INSERT INTO ${chunks} (file_id, start, data) SELECT id, $2, $3 FROM file WHERE length($3::bytea) > 0)
-      UPDATE ${schema}.files SET sealed_at = now(), size = $2::bigint + length($3::bytea) FROM file WHERE files.id = file.id`
-  }
-
-  async append(chunk: Buffer): Promise<void> {
-    this.#pieces.push(chunk)
-    this.#size += chunk.length
-    if (this.#size >= chunkSize || performance.now() - this.#flushedAt >= flushAfter)
-      await this.#flush(this.#insert)
-  }
-
-  async seal(): Promise<void> {
-    await this.#flush(this.#seal)
-  }
-
-  async #flush(statement: string): Promise<void> {
-    const data = Buffer.concat(this.#pieces)
-    const { rowCount } = await this.#pool.query(statement, [this.#id, this.#start, data])
-    if (rowCount !== 1) throw new CSV_EXPORT_CLAIM_LOST()
-    this.#start += data.length
-    this.#pieces = []
-    this.#size = 0
-    this.#flushedAt = performance.now()
-  }
+function ignoreLocked(error: unknown): void {
+  const lockNotAvailable = '55P03'
+  if ((error as pg.DatabaseError).code !== lockNotAvailable) throw error
 }
