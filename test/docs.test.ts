@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import * as errors from '../plugins/csv-export/errors.ts'
-import * as runErrors from '../plugins/runs/errors.ts'
 import { csvOptions } from '../plugins/csv-export/options/options.ts'
+import * as runErrors from '../plugins/runs/errors.ts'
 
 const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
 
