@@ -3,7 +3,7 @@ import type { FileStore } from './files/files.ts'
 import type { Runs } from './runs.ts'
 
 export interface SweepOptions {
-  runs: Runs
+  runs: Pick<Runs, 'expire' | 'forget' | 'unknownFiles'>
   files: FileStore
   /** Milliseconds between two sweeps of this process. */
   interval: number

@@ -21,7 +21,7 @@ import type { RunWatch } from './watch.ts'
 export interface WorkerOptions {
   runs: Runs
   files: FileStore
-  queue: Queue
+  queue: Pick<Queue, 'sendRun' | 'sendFinished'>
   watch: RunWatch
   reports: ReadonlyMap<string, Report>
   /** Makes the file of a report. */

@@ -36,7 +36,7 @@ export function withParameters(schema: Pick<FastifySchema, 'querystring' | 'body
 function checkKept(before: unknown, after: unknown, schema: unknown): void {
   const name = droppedOf(before, after)
   if (name === undefined) return
-  const { properties = {} } = (schema ?? {}) as { properties?: object }
+  const { properties = {} } = schema as { properties?: object }
   const known = Object.keys(properties).join(', ')
   throw new CSV_EXPORT_UNKNOWN_PARAMETER(name, known === '' ? 'there are none here' : `known: ${known}`)
 }

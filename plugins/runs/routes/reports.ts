@@ -8,7 +8,7 @@ import { preferencesOf } from './prefer.ts'
 import type { RoutesOptions } from './routes.ts'
 import { retryAfter, toRun } from './run-reply.ts'
 
-const noParameters = { type: 'object', additionalProperties: false, properties: {} }
+const noParameters = { type: 'object', additionalProperties: false }
 
 /** The routes of one report: its reply, and its runs. */
 export function addReport(

@@ -70,7 +70,9 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
     const gone = goneOf(reply)
     const { wait = 0 } = preferencesOf(request)
     if (wait > 0) reply.header('preference-applied', `wait=${Math.min(wait, longestWait)}`)
-    return await waiting.settled(await ownRun(request), wait, gone)
+    const run = await waiting.settled(await ownRun(request), wait, gone)
+    if (run === undefined) throw new CSV_EXPORT_UNKNOWN_RUN(request.params.id)
+    return run
   }
 
   app.get('/runs', withParameters({ querystring: listQuery }), async (request, reply) => {
@@ -95,10 +97,9 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
   })
 
   app.post<OfRun>('/runs/:id/cancel', { schema: ofRun }, async (request, reply) => {
-    const run = await ownRun(request)
-    await options.cancel(run)
+    await options.cancel(await ownRun(request))
     reply.header('cache-control', 'no-store')
-    return toRun((await runs.get(run.id)) ?? run, app.prefix)
+    return toRun(await ownRun(request), app.prefix)
   })
 
   app.delete<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {

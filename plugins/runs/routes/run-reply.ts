@@ -35,7 +35,7 @@ export function toRun(row: RunRow, prefix: string): Run {
     startedAt: row.started_at,
     finishedAt: row.finished_at,
     expiresAt: row.expires_at,
-    error: row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' },
+    error: row.error_code === null ? null : { code: row.error_code, message: row.error_message as string },
     result:
       state === 'succeeded' && sha256 !== null
         ? { href: `${prefix}/runs/${id}/files/${file_id}`, rows, bytes, sha256 }

@@ -22,16 +22,16 @@ export class Waiting {
   /**
    * @param seconds to wait at most
    * @param gone whether the client is
-   * @returns the run as it is then
+   * @returns the run as it is then; nothing if it has been removed
    */
-  async settled(run: RunRow, seconds: number, gone: AbortSignal): Promise<RunRow> {
+  async settled(run: RunRow, seconds: number, gone: AbortSignal): Promise<RunRow | undefined> {
     const over = AbortSignal.any([gone, this.#closing.signal])
     if (seconds === 0 || !isOpen(run) || over.aborted) return run
-    const { promise, resolve } = Promise.withResolvers<RunRow | undefined>()
+    const { promise, resolve } = Promise.withResolvers<void>()
     let latest: RunRow | undefined = run
-    const end = (): void => resolve(latest)
+    const end = (): void => resolve()
     const unwatch = this.#watch.watch(run.id, (now) => {
-      latest = now ?? latest
+      latest = now
       if (now === undefined || !isOpen(now)) end()
     })
     const timer = setTimeout(end, Math.min(seconds, longestWait) * 1_000)

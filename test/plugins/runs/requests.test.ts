@@ -181,7 +181,8 @@ for (const [name, server] of Object.entries({
 }
 
 t.test('a run is accepted with where it is', async (t) => {
-  const { url } = await serveRuns(t, { connectionString, prefix: '/api' })
+  // Its files are in the database, as by default.
+  const { url } = await serveRuns(t, { connectionString, prefix: '/api', files: undefined })
   const accepted = await ask(`${url}/api/reports/numbers.csv?count=2`, {
     headers: { prefer: 'handling=strict;a="b, wait=1", Respond-Async' }
   })

@@ -2,7 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import pg from 'pg'
 import t from 'tap'
-import { defineReport, type Run } from '../../../plugins/runs/index.ts'
+import { defineReport, type Report, type Run } from '../../../plugins/runs/index.ts'
 import { gate } from '../../helper.ts'
 import {
   type Answer,
@@ -418,6 +418,38 @@ t.test('the log and the channels tell of runs', async (t) => {
     t.match(await log.find(new RegExp(`^${message}$`)), { level, run }, message)
   }
   t.notMatch(JSON.stringify(log.lines), /"key":7/, 'no parameters in the log')
+})
+
+t.test('a report that another version of the service has changed, or does not know', async (t) => {
+  const schema = newSchema()
+  const files = new MemoryFiles()
+  const of = async (reports: Report[], concurrency: number) =>
+    (await serveRuns(t, { connectionString, schema, files, reports, concurrency })).url
+  const waiting = await of([numbers], 0)
+  const { id } = (await post(waiting, 'numbers')).body
+  const newer = await of([{ ...numbers, version: 2 }], 1)
+  t.match(await ended(newer, id), {
+    state: 'failed',
+    error: { code: 'CSV_EXPORT_REPORT_CHANGED', message: /1 to 2/ }
+  })
+
+  const run = await finishedRun(newer, 'numbers')
+  const without = await of([], 0)
+  const file = await ask(`${without}${run.result?.href}`)
+  t.equal(file.body, 'id,label\n1,x\n2,x\n3,x\n', 'a server that has no such report sends its files')
+  t.match(file.headers.get('content-disposition'), /export\.csv/)
+})
+
+t.test('who waits for a run that is removed hears of it', async (t) => {
+  const schema = newSchema()
+  const { app, url } = await serveRuns(t, { connectionString, schema, concurrency: 0 })
+  const { id } = (await post(url, 'numbers')).body
+  const begun = once(app.server, 'request')
+  const waiting = ask(`${url}/runs/${id}`, { headers: { prefer: 'wait=60' } })
+  await begun
+  await ask(`${url}/runs`)
+  await database.query(`DELETE FROM ${schema}.runs`)
+  t.match(codeOf(await waiting), [404, 'CSV_EXPORT_UNKNOWN_RUN'])
 })
 
 t.test('a file that cannot be removed is logged, and left to a sweep', async (t) => {
