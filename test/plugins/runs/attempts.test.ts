@@ -131,15 +131,27 @@ t.test('a report that is not known here, or not yet in that version, is left to 
     await t.rejects(worker.attempt(id, never, false), { code: 'CSV_EXPORT_UNKNOWN_REPORT' })
     t.match(await runs.get(id), { state: 'queued', attempt: 0 })
   }
+
+  const { id } = await newRun(runs)
+  const get = runs.get.bind(runs)
+  runs.get = async (id) => {
+    const run = await get(id)
+    await runs.close(id, { state: 'cancelled' }, 1_000, quietly)
+    return run
+  }
+  await worker.attempt(id, never, false)
+  t.match(await get(id), { state: 'cancelled', attempt: 0 }, 'as is what was cancelled just before its claim')
 })
 
 t.test('a worker that closes gives back what it makes; what the queue took back it leaves', async (t) => {
   let asked = gate()
+  const reasons: string[] = []
   const report = defineReport({
     name: 'x',
     version: 1,
     parameters,
-    rows: () => {
+    rows: ({ signal }) => {
+      signal.addEventListener('abort', () => reasons.push(signal.reason.message))
       asked.open()
       return new Promise<never>(() => {})
     }
@@ -153,11 +165,19 @@ t.test('a worker that closes gives back what it makes; what the queue took back 
   await taken
   t.match(await runs.get(id), { state: 'running', attempt: 1 })
   asked = gate()
+  const overtaken = worker.attempt(id, never, false)
+  await asked.opened
+  const { run } = (await runs.claim(id, randomUUID())) as { run: RunRow }
+  await overtaken
+  t.same(await runs.get(id), run)
+  t.match(reasons, ['its heart stopped', 'another attempt of the run has begun, or the run has ended'])
+
+  asked = gate()
   const closing = worker.attempt(id, never, false)
   await asked.opened
   await worker.close()
   await closing
-  t.match(await runs.get(id), { state: 'queued', attempt: 2, file_id: null })
+  t.match(await runs.get(id), { state: 'queued', attempt: 4, file_id: null })
   t.same(sent, [['run', id]])
 })
 
@@ -203,7 +223,7 @@ t.test('sweeps go on after one that failed, and end when they are stopped', asyn
       forget: quietly,
       unknownFiles: async (ids: readonly string[]) => [...ids]
     },
-    files,
+    files: Object.assign(files, { sweep: quietly }),
     interval: 1,
     forgetAfter: 1,
     log: { warn: (_fields: object, message: string) => failures.push(message) } as never

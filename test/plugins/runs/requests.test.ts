@@ -54,6 +54,8 @@ t.test('a reply, a run and a script give the same bytes, under any options', asy
     connectionString,
     reports,
     defaults,
+    // In the database, as by default.
+    files: undefined,
     concurrency: 4,
     maxOpenPerOwner: 0
   })
@@ -181,8 +183,7 @@ for (const [name, server] of Object.entries({
 }
 
 t.test('a run is accepted with where it is', async (t) => {
-  // Its files are in the database, as by default.
-  const { url } = await serveRuns(t, { connectionString, prefix: '/api', files: undefined })
+  const { url } = await serveRuns(t, { connectionString, prefix: '/api' })
   const accepted = await ask(`${url}/api/reports/numbers.csv?count=2`, {
     headers: { prefer: 'handling=strict;a="b, wait=1", Respond-Async' }
   })

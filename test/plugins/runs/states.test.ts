@@ -350,22 +350,23 @@ t.test('a run that has ended is told of at least once, and again where that fail
   const again = gate<Run>()
   const schema = newSchema()
   // Another process, which has not been given the function, must not take the news for itself.
-  await serveRuns(t, { connectionString, schema, prefix: '/api' })
-  const { url, log } = await serveRuns(t, {
+  const { url } = await serveRuns(t, { connectionString, schema, prefix: '/api' })
+  const worker = await serveRuns(t, {
     connectionString,
     schema,
     prefix: '/api',
-    concurrency: 1,
+    routes: false,
     onFinished(run) {
       told.push(run)
       if (told.length === 1) throw new Error('the mail server is away')
       again.open(run)
     }
   })
+  t.equal((await ask(`${worker.url}/api/runs`)).status, 404)
   const run = await finishedRun(`${url}/api`, 'numbers')
   t.same(await again.opened, run)
   t.same(told, [run, run])
-  t.match(await log.find(/^onFinished failed$/), {
+  t.match(await worker.log.find(/^onFinished failed$/), {
     level: 50,
     run: { id: run.id },
     err: { message: 'the mail server is away' }
@@ -450,6 +451,26 @@ t.test('who waits for a run that is removed hears of it', async (t) => {
   await ask(`${url}/runs`)
   await database.query(`DELETE FROM ${schema}.runs`)
   t.match(codeOf(await waiting), [404, 'CSV_EXPORT_UNKNOWN_RUN'])
+})
+
+t.test('a database that goes away for a moment is logged, and waited for', async (t) => {
+  const schema = newSchema()
+  const { app, url, log } = await serveRuns(t, { connectionString, schema, concurrency: 0 })
+  const { id } = (await post(url, 'numbers')).body
+  await database.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'fastify-csv-export %'"
+  )
+  await log.find(/^an idle connection of the runs was lost$/)
+  await log.find(/^the queue of the runs$/)
+  const begun = once(app.server, 'request')
+  const waiting = ask(`${url}/runs/${id}`, { headers: { prefer: 'wait=60' } })
+  await begun
+  await ask(`${url}/runs`)
+  await database.query(`ALTER TABLE ${schema}.runs RENAME TO away`)
+  t.match(await log.find(/^runs cannot be watched$/), { level: 40, err: { code: '42P01' } })
+  await database.query(`ALTER TABLE ${schema}.away RENAME TO runs`)
+  await ask(`${url}/runs/${id}/cancel`, { method: 'POST' })
+  t.match((await waiting).body, { state: 'cancelled' })
 })
 
 t.test('a file that cannot be removed is logged, and left to a sweep', async (t) => {
