@@ -186,6 +186,26 @@ t.test('a store that gives other bytes than there are breaks the download visibl
   }
 })
 
+t.test('the head of a download does not wait for a slow store', async (t) => {
+  const asked = gate()
+  class WaitingFiles extends MemoryFiles {
+    override async *read(id: string, from: number, to: number) {
+      await asked.opened
+      yield* super.read(id, from, to)
+    }
+  }
+  const { url } = await serveRuns(t, {
+    connectionString,
+    files: new WaitingFiles(),
+    defaults: { commitAfter: 1 }
+  })
+  const { result } = await finishedRun(url, 'numbers')
+  const response = await fetch(`${url}${result?.href}`)
+  t.equal(response.headers.get('content-length'), String(result?.bytes))
+  asked.open()
+  t.equal((await response.text()).length, result?.bytes)
+})
+
 t.test('a file of another attempt is no part of this one', async (t) => {
   const { url } = await serveRuns(t, { connectionString, reports: [numbers], concurrency: 0 })
   const { id } = (await post(url, 'numbers')).body

@@ -94,7 +94,8 @@ t.test('rows know their viewer in each of them, who is asked for once', async (t
     defineReport({ ...common, name: 'registered' }),
     defineReport({ ...common, name: 'nobody', viewer: () => null }),
     defineReport({ ...common, name: 'none', viewer: () => undefined }),
-    defineReport({ ...common, name: 'promise', viewer: async () => 'all' })
+    defineReport({ ...common, name: 'promise', viewer: async () => 'all' }),
+    defineReport({ ...common, name: 'bigint', viewer: () => 1n })
   ]
   const defaults = { viewer: ({ headers }: FastifyRequest) => `registered ${headers.sees}` }
   const { url } = await serveRuns(t, { connectionString, reports, defaults })
@@ -112,6 +113,9 @@ t.test('rows know their viewer in each of them, who is asked for once', async (t
   }
   t.equal(calls, 2, 'none of them when the file is sent')
   t.equal((await ask(`${url}/reports/promise.csv`)).body.code, 'CSV_EXPORT_INVALID_OPTION')
+  t.match((await post(url, 'bigint')).body, {
+    message: /"viewer" must be a function that returns JSON, got 1n/
+  })
   const refused = await post(url, 'promise')
   t.match(refused, {
     status: 500,

@@ -465,7 +465,8 @@ t.test('a database that goes away for a moment is logged, and waited for', async
   const begun = once(app.server, 'request')
   const waiting = ask(`${url}/runs/${id}`, { headers: { prefer: 'wait=60' } })
   await begun
-  await ask(`${url}/runs`)
+  // By then it has been looked up.
+  await ask(`${url}/runs/${id}`, { headers: { prefer: 'wait=1' } })
   await database.query(`ALTER TABLE ${schema}.runs RENAME TO away`)
   t.match(await log.find(/^runs cannot be watched$/), { level: 40, err: { code: '42P01' } })
   await database.query(`ALTER TABLE ${schema}.away RENAME TO runs`)
