@@ -1,12 +1,24 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { SourceContext } from '../../csv-export/index.ts'
+import type { Internals, SourceContext } from '../../csv-export/index.ts'
 import { throughJson, viewerOf } from '../../csv-export/options/http.ts'
 import { CSV_EXPORT_INVALID_IDEMPOTENCY_KEY } from '../errors.ts'
 import type { Report } from '../report.ts'
+import type { RunRow } from '../runs.ts'
 import { withParameters } from './parameters.ts'
 import { preferencesOf } from './prefer.ts'
-import type { RoutesOptions } from './routes.ts'
 import { retryAfter, toRun } from './run-reply.ts'
+
+export interface ReportRoutesOptions {
+  owner: (request: FastifyRequest) => string
+  internals: Internals
+  create(
+    report: Report,
+    owner: string,
+    parameters: unknown,
+    viewer: unknown,
+    key: string | undefined
+  ): Promise<RunRow>
+}
 
 const noParameters = { type: 'object', additionalProperties: false }
 
@@ -14,7 +26,7 @@ const noParameters = { type: 'object', additionalProperties: false }
 export function addReport(
   app: FastifyInstance,
   report: Report,
-  { owner, create, internals }: Pick<RoutesOptions, 'owner' | 'create' | 'internals'>
+  { owner, create, internals }: ReportRoutesOptions
 ): void {
   const { name, parameters, rows, csv } = report
   const viewer = report.viewer ?? internals.registered.viewer

@@ -1,5 +1,4 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Internals } from '../../csv-export/index.ts'
 import {
   CSV_EXPORT_RUN_EXPIRED,
   CSV_EXPORT_RUN_IS_OPEN,
@@ -14,24 +13,15 @@ import type { RunWatch } from '../watch.ts'
 import { sendRunFile } from './files.ts'
 import { withParameters } from './parameters.ts'
 import { preferencesOf } from './prefer.ts'
-import { addReport } from './reports.ts'
+import { addReport, type ReportRoutesOptions } from './reports.ts'
 import { retryAfter, toRun } from './run-reply.ts'
 import { goneOf, longestWait, Waiting } from './waiting.ts'
 
-export interface RoutesOptions {
+export interface RoutesOptions extends ReportRoutesOptions {
   reports: ReadonlyMap<string, Report>
-  owner: (request: FastifyRequest) => string
   runs: Runs
   files: FileStore
   watch: RunWatch
-  internals: Internals
-  create(
-    report: Report,
-    owner: string,
-    parameters: unknown,
-    viewer: unknown,
-    key: string | undefined
-  ): Promise<RunRow>
   cancel(run: RunRow): Promise<void>
   remove(run: RunRow): Promise<void>
 }
