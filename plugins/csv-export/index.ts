@@ -113,8 +113,8 @@ declare module 'fastify' {
 /** A chunk is sent when it is yielded, and is no row. */
 const withoutRows = { chunkSize: 0, batches: false, compress: false, maxRows: 0 } as const
 
-/** They have held while it was made. */
-const withoutLimits = { maxBytes: 0, maxDuration: 0, digest: false } as const
+/** They have held while it was made, for whom it was made. */
+const withoutLimits = { maxBytes: 0, maxDuration: 0, digest: false, viewer: undefined } as const
 
 function csvType(hasHeader: boolean | string | Buffer): string {
   return `text/csv; charset=utf-8; header=${hasHeader ? 'present' : 'absent'}`
@@ -133,6 +133,8 @@ export interface KeptFile {
   /** Options that it was made with. */
   csv: CsvOptions
   report: string
+  /** What it is sent with, and no error in its place. */
+  headers: Readonly<Record<string, string>>
   /** What its receipt says once all has been sent; 0 for a part, of which nobody knows. */
   rows: number
   /** Bytes. */
@@ -190,9 +192,8 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const settings = settle(csvDefaults, registered, options)
       checkSettings(settings)
       const { encoded, header } = settings
-      setType(this, csvType(header))
       const encoder = encoded ? new EncodedRows(header) : new CsvEncoder(settings, () => source.columns)
-      return { encoder, settings }
+      return { encoder, settings, type: csvType(header) }
     })
   } as FastifyReply['csv'])
 
@@ -200,8 +201,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return stream(this, 'streamText', chunks, () => {
       checkStreamTextOptions(options)
       const settings = { ...settle(streamTextDefaults, registered, options), ...withoutRows }
-      setType(this, settings.type)
-      return { encoder: new ChunkEncoder(), settings }
+      return { encoder: new ChunkEncoder(), settings, type: settings.type }
     })
   } as FastifyReply['streamText'])
 
@@ -210,10 +210,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   /** A file that is there already, or a part of it: as many bytes as the head says, or a break. */
   function sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply {
     return stream(reply, 'file', chunks, () => {
-      const { csv, rows, ...own } = file
+      const { csv, headers, rows, ...own } = file
       const settings = { ...settle(csvDefaults, registered, csv), ...withoutRows, ...withoutLimits, ...own }
-      setType(reply, csvType(settings.header))
-      return { encoder: new KeptBytes(rows), settings }
+      return { encoder: new KeptBytes(rows, file.length), settings, type: csvType(settings.header), headers }
     })
   }
 
@@ -222,7 +221,12 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     reply: R,
     helper: BodyOptions['helper'],
     input: SourceInput<T>,
-    prepare: (source: Source<T>) => { encoder: Encoder<T>; settings: ReplySettings }
+    prepare: (source: Source<T>) => {
+      encoder: Encoder<T>
+      settings: ReplySettings
+      type: string
+      headers?: KeptFile['headers']
+    }
   ): R {
     let id: string | undefined
     const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (err) =>
@@ -243,7 +247,11 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       running.admit(reply, key)
       id = server.genExportId(request)
       checkExportId(id)
-      const { encoder, settings } = prepare(source)
+      const { encoder, settings, type, headers } = prepare(source)
+      const viewer = viewerOf(settings, request)
+      // From here on nothing throws: an error reply would have these headers too.
+      setType(reply, type)
+      if (headers !== undefined) reply.headers(headers)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []
@@ -252,7 +260,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         reply,
         source,
         encoder,
-        { ...settings, id, report, helper, key, coding, viewer: viewerOf(settings, request) },
+        { ...settings, id, report, helper, key, coding, viewer },
         running
       )
       // Whichever is the latest then.

@@ -1,12 +1,12 @@
 import createError from '@fastify/error'
 
-/** Every error that is made here, by its `code`. docs/errors.md lists them. */
+/** Every error that is made here, by its `code`. docs/errors.md lists them for users, and a test keeps the two lists equal. */
 
-export const CSV_EXPORT_INVALID_OPTION = createError<[string, string, unknown]>(
-  'CSV_EXPORT_INVALID_OPTION',
-  'option "%s" must be %s, got %s',
-  500,
-  TypeError as ErrorConstructor
+/** What a validator drops silently, a misspelt filter, must not give an unfiltered report. */
+export const CSV_EXPORT_UNKNOWN_PARAMETER = createError<[string, string]>(
+  'CSV_EXPORT_UNKNOWN_PARAMETER',
+  'unknown parameter "%s" (%s)',
+  400
 )
 
 export const CSV_EXPORT_UNKNOWN_RUN = createError<[string]>(
@@ -23,7 +23,7 @@ export const CSV_EXPORT_RUN_OPEN = createError<[string, string]>(
 
 export const CSV_EXPORT_RUN_NOT_SUCCEEDED = createError<[string, string, string]>(
   'CSV_EXPORT_RUN_NOT_SUCCEEDED',
-  'run %s is %s, so it has no file%s',
+  'run %s is %s, so it has no file: %s',
   409
 )
 
@@ -67,6 +67,12 @@ export const CSV_EXPORT_TOO_MANY_BYTES = createError(
   'CSV_EXPORT_TOO_MANY_BYTES',
   'there is no room for another file: try again later',
   507
+)
+
+export const CSV_EXPORT_RANGE_NOT_SATISFIABLE = createError<[number]>(
+  'CSV_EXPORT_RANGE_NOT_SATISFIABLE',
+  'the file has %s bytes: the range begins behind them',
+  416
 )
 
 /** The run's owner has cancelled it: the reason of its source's `signal`. */

@@ -104,11 +104,11 @@ export class Queue {
   /** @param concurrency of runs, in this process */
   async work(
     concurrency: number,
-    handlers: { run: Handler; lost: Handler; finished: Handler }
+    handlers: { run: Handler; lost: Handler; finished?: Handler | undefined }
   ): Promise<void> {
     await this.#work(this.#runs, concurrency, handlers.run)
     await this.#work(this.#lost, 1, handlers.lost)
-    await this.#work(this.#finished, 1, handlers.finished)
+    if (handlers.finished !== undefined) await this.#work(this.#finished, 1, handlers.finished)
   }
 
   async #work(name: string, localConcurrency: number, handler: Handler): Promise<void> {

@@ -1,6 +1,7 @@
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, FastifyTypeProvider } from 'fastify'
 import type { CsvOptions, SourceInput } from '../csv-export/index.ts'
-import { CSV_EXPORT_INVALID_OPTION } from './errors.ts'
+import { checkCsvOptions, checkOptions } from '../csv-export/options/check.ts'
+import { func, isPlainObject, type OptionsOf, option, rule } from '../csv-export/options/option.ts'
 
 /** What a report's rows are made of: nothing else, as a run has no request. */
 export interface ReportContext<Parameters = any, Viewer = any> {
@@ -12,12 +13,13 @@ export interface ReportContext<Parameters = any, Viewer = any> {
   signal: AbortSignal
 }
 
-type RowsOf<Context> =
-  Extract<ReturnType<Extract<SourceInput<any>, (...args: any[]) => any>>, unknown> extends infer Items
-    ? (context: Context) => Items
-    : never
+/** The report has these itself. */
+type CsvOptionsOfReport = Omit<CsvOptions, 'viewer' | 'report'>
 
-export interface ReportOptions<Parameters = any, Viewer = any> {
+/** What a function that opens the rows of `reply.csv()` gives. */
+type OpenedRows = ReturnType<Extract<SourceInput<any>, (...args: any[]) => any>>
+
+export interface ReportOptions<Parameters = any, Viewer = any, Schema = object> {
   /** In URLs: letters, digits, `-` and `_`. */
   name: string
   /**
@@ -25,27 +27,63 @@ export interface ReportOptions<Parameters = any, Viewer = any> {
    * before then fails, and gives no other file than was asked for.
    */
   version: number
-  /** JSON Schema of an object. */
-  parameters: object
-  /** Opens the rows, or CSV with `encoded: true`. Called anew for each reply and for each attempt of a run. */
-  rows: RowsOf<ReportContext<Parameters, Viewer>>
-  /** Options of `reply.csv()`. A run uses those that are not about HTTP. */
-  csv?: CsvOptions
+  /** JSON Schema of an object. What it does not know is refused, and never dropped, where it says `additionalProperties: false`. */
+  parameters: Schema
   /**
    * Gives what a request's user may see, as JSON. Asked once, at the call, and kept with a run.
    * @default that of the registration of csvExport
    */
-  viewer?: (request: FastifyRequest) => Viewer
+  viewer?: ((request: FastifyRequest) => Viewer) | undefined
+  /** Opens the rows, or CSV with `encoded: true`. Called anew for each reply and for each attempt of a run. */
+  rows: (context: ReportContext<Parameters, Viewer>) => OpenedRows
+  /** Options of `reply.csv()`. A run uses those that are not about HTTP. @default {} */
+  csv?: CsvOptionsOfReport | undefined
 }
 
 export interface Report<Parameters = any, Viewer = any> extends ReportOptions<Parameters, Viewer> {
-  readonly csv: CsvOptions
+  readonly csv: CsvOptionsOfReport
 }
+
+const reportOptions = {
+  name: option(
+    rule<string>(
+      (value) => /^[\w-]+$/.test(String(value)) && typeof value === 'string',
+      'letters, digits, "-" and "_"'
+    )
+  ),
+  version: option(
+    rule<number>(
+      (value) => Number.isSafeInteger(value) && (value as number) >= 1,
+      'a whole number, 1 or more'
+    )
+  ),
+  parameters: option(rule<object>(isPlainObject, 'a JSON Schema of an object')),
+  viewer: option(func),
+  rows: option(func),
+  csv: option(
+    rule<CsvOptionsOfReport>(
+      (value) => isPlainObject(value) && value.viewer === undefined && value.report === undefined,
+      'an object without "viewer" and "report": the first stands beside it, the second is the "name"'
+    ),
+    {}
+  )
+} satisfies OptionsOf<ReportOptions>
+
+/** What the parameters are that a schema lets pass. */
+type ParametersOf<Provider extends FastifyTypeProvider, Schema> = (Provider & { schema: Schema })['validator']
+
+/** `defineReport` whose parameters have the type of their schema. */
+export type DefineTypedReport<Provider extends FastifyTypeProvider> = <
+  const Schema extends object,
+  Viewer = any
+>(
+  options: ReportOptions<ParametersOf<Provider, Schema>, Viewer, Schema>
+) => Report<ParametersOf<Provider, Schema>, Viewer>
 
 /**
  * One report for every way out: a streamed reply, a run, `toCsv()`.
  *
- * @throws CSV_EXPORT_INVALID_OPTION
+ * @throws CSV_EXPORT_INVALID_OPTION, CSV_EXPORT_UNKNOWN_OPTION
  * @example
  * const orders = defineReport({
  *   name: 'orders',
@@ -58,16 +96,22 @@ export interface Report<Parameters = any, Viewer = any> extends ReportOptions<Pa
 export function defineReport<Parameters = any, Viewer = any>(
   options: ReportOptions<Parameters, Viewer>
 ): Report<Parameters, Viewer> {
-  const { name, version, parameters, rows } = options
-  if (typeof name !== 'string' || !/^[\w-]+$/.test(name)) {
-    throw new CSV_EXPORT_INVALID_OPTION('name', 'letters, digits, "-" and "_"', name)
-  }
-  if (!Number.isSafeInteger(version) || version < 1) {
-    throw new CSV_EXPORT_INVALID_OPTION('version', 'a whole number, 1 or more', version)
-  }
-  if (typeof parameters !== 'object' || parameters === null) {
-    throw new CSV_EXPORT_INVALID_OPTION('parameters', 'a JSON Schema', parameters)
-  }
-  if (typeof rows !== 'function') throw new CSV_EXPORT_INVALID_OPTION('rows', 'a function', rows)
-  return { csv: {}, ...options }
+  checkOptions(options, reportOptions, ['name', 'version', 'parameters', 'rows'])
+  const { csv = {} } = options
+  checkCsvOptions(csv)
+  return { ...options, csv }
 }
+
+/**
+ * Gives `defineReport` with the types that a type provider of Fastify makes of the schema of the parameters.
+ * @example
+ * const orders = defineReport.withTypeProvider<JsonSchemaToTsProvider>()({
+ *   name: 'orders',
+ *   version: 1,
+ *   parameters: { type: 'object', properties: { year: { type: 'integer' } }, required: ['year'] },
+ *   // number
+ *   rows: ({ parameters }) => ordersOf(parameters.year)
+ * })
+ */
+defineReport.withTypeProvider = <Provider extends FastifyTypeProvider>(): DefineTypedReport<Provider> =>
+  defineReport as DefineTypedReport<Provider>

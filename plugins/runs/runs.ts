@@ -19,6 +19,7 @@ export interface RunRow {
   report: string
   version: number
   parameters: unknown
+  /** Of none, nothing. */
   viewer: unknown
   state: RunState
   attempt: number
@@ -28,10 +29,15 @@ export interface RunRow {
   sha256: string | null
   error_code: string | null
   error_message: string | null
-  created_at: Date
-  started_at: Date | null
-  finished_at: Date | null
-  expires_at: Date | null
+  /** ISO 8601, as all times. */
+  created_at: string
+  started_at: string | null
+  finished_at: string | null
+  expires_at: string | null
+}
+
+export function isOpen({ state }: Pick<RunRow, 'state'>): boolean {
+  return state === 'queued' || state === 'running'
 }
 
 /** What is asked for. */
@@ -59,9 +65,23 @@ export type RunEnd =
 /** Sends a job in the transaction of a client. */
 export type Enqueue = (client: pg.ClientBase, runId: string) => Promise<void>
 
-// Counts come as strings otherwise; theirs fit into a number.
-const columns = `id, owner, report, version, parameters, viewer, state, attempt, file_id, rows::float8, bytes::float8, sha256,
-  error_code, error_message, created_at, started_at, finished_at, expires_at`
+const time = (name: string) =>
+  `to_char(${name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS ${name}`
+
+// JSON and times as text, as an application may have pg read them in its own way. Counts fit into a number. A file's time is over
+// when it is, not when a sweep sees it.
+const columns = `id, owner, report, version, parameters::text, viewer::text,
+  CASE WHEN state = 'succeeded' AND expires_at <= now() THEN 'expired' ELSE state END AS state, attempt, file_id,
+  rows::float8, bytes::float8, sha256, error_code, error_message,
+  ${['created_at', 'started_at', 'finished_at', 'expires_at'].map(time).join(', ')}`
+
+function toRow({ parameters, viewer, ...row }: any): RunRow {
+  return {
+    ...row,
+    parameters: JSON.parse(parameters),
+    viewer: viewer === null ? undefined : JSON.parse(viewer)
+  }
+}
 
 /** The table of runs: every change of a run's state is a statement here. */
 export class Runs {
@@ -81,41 +101,42 @@ export class Runs {
    * Makes a run, or gives the one that there is: of the same key, or an open one of the same owner that asks for the same.
    * One at a time of an owner, so that limits and keys hold.
    */
-  async create(request: RunRequest, limits: RunLimits, enqueue: Enqueue): Promise<RunRow> {
+  async create(
+    request: RunRequest,
+    limits: RunLimits,
+    enqueue: Enqueue
+  ): Promise<{ run: RunRow; isNew: boolean }> {
     const { owner, idempotencyKey } = request
     const fingerprint = fingerprintOf(request)
     return await transaction(this.#pool, async (client) => {
       await client.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`csv_export ${owner}`])
-      const run =
-        (await this.#findByKey(client, request, fingerprint)) ??
-        (await this.#findOpen(client, owner, fingerprint)) ??
-        (await this.#insert(client, request, fingerprint, limits, enqueue))
+      const before =
+        (await this.#findByKey(client, request)) ?? (await this.#findOpen(client, owner, fingerprint))
+      const run = before ?? (await this.#insert(client, request, fingerprint, limits, enqueue))
       if (idempotencyKey !== undefined) {
         await client.query(
           `INSERT INTO ${this.#schema}.idempotency_keys (owner, key, fingerprint, run_id) VALUES ($1, $2, $3, $4)
            ON CONFLICT DO NOTHING`,
-          [owner, idempotencyKey, fingerprint, run.id]
+          [owner, idempotencyKey, payloadOf(request), run.id]
         )
       }
-      return run
+      return { run, isNew: before === undefined }
     })
   }
 
-  async #findByKey(
-    client: pg.ClientBase,
-    { owner, idempotencyKey }: RunRequest,
-    fingerprint: Buffer
-  ): Promise<RunRow | undefined> {
+  async #findByKey(client: pg.ClientBase, request: RunRequest): Promise<RunRow | undefined> {
+    const { owner, idempotencyKey } = request
     if (idempotencyKey === undefined) return undefined
     const { rows } = await client.query(
       `SELECT ${columns}, key.fingerprint AS of_key FROM ${this.#schema}.runs
        JOIN (SELECT run_id, fingerprint FROM ${this.#schema}.idempotency_keys WHERE owner = $1 AND key = $2) AS key ON run_id = id`,
       [owner, idempotencyKey]
     )
-    if (rows.length > 0 && !fingerprint.equals(rows[0].of_key)) {
-      throw new CSV_EXPORT_IDEMPOTENCY_KEY_USED(idempotencyKey)
-    }
-    return rows[0]
+    const [found] = rows
+    if (found === undefined) return undefined
+    const { of_key, ...run } = found
+    if (!payloadOf(request).equals(of_key)) throw new CSV_EXPORT_IDEMPOTENCY_KEY_USED(idempotencyKey)
+    return toRow(run)
   }
 
   async #findOpen(client: pg.ClientBase, owner: string, fingerprint: Buffer): Promise<RunRow | undefined> {
@@ -124,7 +145,7 @@ export class Runs {
        WHERE owner = $1 AND fingerprint = $2 AND state IN ('queued', 'running')`,
       [owner, fingerprint]
     )
-    return rows[0]
+    return rows.map(toRow)[0]
   }
 
   async #insert(
@@ -134,28 +155,42 @@ export class Runs {
     limits: RunLimits,
     enqueue: Enqueue
   ): Promise<RunRow> {
-    await this.#checkLimits(client, owner, limits)
+    await this.#checkRoom(client, owner, limits)
     const id = randomUUID()
+    // now() is when the transaction began to wait for its turn: those of an owner would not be in their order.
     const { rows } = await client.query(
-      `INSERT INTO ${this.#schema}.runs (id, owner, report, version, parameters, viewer, fingerprint)
-       VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING ${columns}`,
-      [id, owner, report, version, JSON.stringify(parameters), JSON.stringify(viewer ?? null), fingerprint]
+      `INSERT INTO ${this.#schema}.runs (id, owner, report, version, parameters, viewer, fingerprint, created_at)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp()) RETURNING ${columns}`,
+      [id, owner, report, version, JSON.stringify(parameters), JSON.stringify(viewer), fingerprint]
     )
     await enqueue(client, id)
-    return rows[0]
+    return toRow(rows[0])
   }
 
-  async #checkLimits(client: pg.ClientBase, owner: string, limits: RunLimits): Promise<void> {
+  /** Whether another run may begin. */
+  async #checkRoom(client: pg.ClientBase, owner: string, limits: RunLimits): Promise<void> {
+    const { maxOpenPerOwner } = limits
     const { rows } = await client.query(
-      `SELECT count(*) FILTER (WHERE owner = $1 AND state IN ('queued', 'running'))::float8 AS open,
-         coalesce(sum(bytes) FILTER (WHERE owner = $1), 0)::float8 AS bytes_of_owner,
-         coalesce(sum(bytes), 0)::float8 AS bytes
-       FROM ${this.#schema}.runs WHERE file_id IS NOT NULL OR state IN ('queued', 'running')`,
+      `SELECT count(*)::float8 AS open FROM ${this.#schema}.runs WHERE owner = $1 AND state IN ('queued', 'running')`,
       [owner]
     )
-    const { open, bytes_of_owner, bytes } = rows[0]
-    const { maxOpenPerOwner, maxBytesPerOwner, maxBytesKept } = limits
+    const { open } = rows[0]
     if (maxOpenPerOwner > 0 && open >= maxOpenPerOwner) throw new CSV_EXPORT_TOO_MANY_RUNS(open)
+    await this.checkBytes(owner, limits, client)
+  }
+
+  /** Whether a file may begin, or go on: what is asked for a run says nothing of how much it will be. */
+  async checkBytes(
+    owner: string,
+    { maxBytesPerOwner, maxBytesKept }: RunLimits,
+    client: Pick<pg.Pool, 'query'> = this.#pool
+  ): Promise<void> {
+    const { rows } = await client.query(
+      `SELECT coalesce(sum(bytes) FILTER (WHERE owner = $1), 0)::float8 AS bytes_of_owner, coalesce(sum(bytes), 0)::float8 AS bytes
+       FROM ${this.#schema}.runs WHERE file_id IS NOT NULL`,
+      [owner]
+    )
+    const { bytes_of_owner, bytes } = rows[0]
     if (maxBytesPerOwner > 0 && bytes_of_owner >= maxBytesPerOwner) {
       throw new CSV_EXPORT_TOO_MANY_BYTES_OF_OWNER(bytes_of_owner)
     }
@@ -171,18 +206,21 @@ export class Runs {
       `SELECT ${columns} FROM ${this.#schema}.runs WHERE id = ANY($1::uuid[])`,
       [ids]
     )
-    return rows
+    return rows.map(toRow)
   }
 
-  /** Those of an owner, the newest first. @param before the id of the last one of the page before */
-  async list(owner: string, limit: number, before?: string): Promise<RunRow[]> {
+  /**
+   * Those of an owner, the newest first.
+   * @param before the last one of the page before, which may be gone by now
+   */
+  async list(owner: string, limit: number, before?: { createdAt: number; id: string }): Promise<RunRow[]> {
     const { rows } = await this.#pool.query(
-      `SELECT ${columns} FROM ${this.#schema}.runs WHERE owner = $1 AND ($3::uuid IS NULL OR (created_at, id) <
-         (SELECT created_at, id FROM ${this.#schema}.runs WHERE id = $3 AND owner = $1))
-       ORDER BY created_at DESC, id DESC LIMIT $2`,
-      [owner, limit, before ?? null]
+      `SELECT ${columns} FROM ${this.#schema}.runs
+       WHERE owner = $1 AND ($3::float8 IS NULL OR (runs.created_at, id) < (to_timestamp($3 / 1000)::timestamptz(3), $4::uuid))
+       ORDER BY runs.created_at DESC, id DESC LIMIT $2`,
+      [owner, limit, before?.createdAt ?? null, before?.id ?? null]
     )
-    return rows
+    return rows.map(toRow)
   }
 
   /**
@@ -200,7 +238,7 @@ export class Runs {
          WHERE id = $1 AND state IN ('queued', 'running') RETURNING ${columns}`,
         [id, fileId]
       )
-      return rows.length === 0 ? undefined : { run: rows[0], lostFile: before.rows[0].file_id }
+      return rows.length === 0 ? undefined : { run: toRow(rows[0]), lostFile: before.rows[0].file_id }
     })
   }
 
@@ -223,40 +261,42 @@ export class Runs {
    * @param keepFor milliseconds
    * @throws CSV_EXPORT_CLAIM_LOST
    */
-  async finish({ id, file_id }: RunRow, end: RunEnd, keepFor: number, enqueue: Enqueue): Promise<void> {
+  async finish({ id, file_id }: RunRow, end: RunEnd, keepFor: number, enqueue: Enqueue): Promise<RunRow> {
     const result = end.state === 'succeeded' ? end : { rows: null, bytes: null, sha256: null }
     const error = end.state === 'failed' ? end : { code: null, message: null }
-    await transaction(this.#pool, async (client) => {
-      const { rowCount } = await client.query(
+    return await transaction(this.#pool, async (client) => {
+      const { rows } = await client.query(
         `UPDATE ${this.#schema}.runs SET state = $3, rows = coalesce($4, rows), bytes = coalesce($5, bytes), sha256 = $6,
-           error_code = $7, error_message = $8, finished_at = now(), expires_at = now() + $9 * interval '1 millisecond'
-         WHERE id = $1 AND file_id = $2 AND state = 'running'`,
+           error_code = $7, error_message = $8, finished_at = now(),
+           file_id = CASE WHEN $3 = 'succeeded' THEN file_id END, expires_at = now() + $9 * interval '1 millisecond'
+         WHERE id = $1 AND file_id = $2 AND state = 'running' RETURNING ${columns}`,
         [id, file_id, end.state, result.rows, result.bytes, result.sha256, error.code, error.message, keepFor]
       )
-      if (rowCount === 0) throw new CSV_EXPORT_CLAIM_LOST()
+      if (rows.length === 0) throw new CSV_EXPORT_CLAIM_LOST()
       await enqueue(client, id)
+      return toRow(rows[0])
     })
   }
 
-  /** Ends it whoever has it: by its owner, or as no attempt is left. @returns whether it was open */
+  /** Ends it whoever has it, whose file is an orphan then: by its owner, or as no attempt is left. @returns nothing if it was not open */
   async close(
     id: string,
     end: { state: 'cancelled' } | Extract<RunEnd, { state: 'failed' }>,
     keepFor: number,
     enqueue: Enqueue
-  ): Promise<boolean> {
+  ): Promise<RunRow | undefined> {
     const error =
       end.state === 'failed' ? end : { code: 'CSV_EXPORT_RUN_CANCELLED', message: 'the run was cancelled' }
     return await transaction(this.#pool, async (client) => {
-      const { rowCount } = await client.query(
+      const { rows } = await client.query(
         `UPDATE ${this.#schema}.runs SET state = $2, error_code = $3, error_message = $4, finished_at = now(),
-           expires_at = now() + $5 * interval '1 millisecond'
-         WHERE id = $1 AND state IN ('queued', 'running')`,
+           file_id = NULL, expires_at = now() + $5 * interval '1 millisecond'
+         WHERE id = $1 AND state IN ('queued', 'running') RETURNING ${columns}`,
         [id, end.state, error.code, error.message, keepFor]
       )
-      if (rowCount === 0) return false
+      if (rows.length === 0) return undefined
       await enqueue(client, id)
-      return true
+      return toRow(rows[0])
     })
   }
 
@@ -272,33 +312,44 @@ export class Runs {
     })
   }
 
-  /** From now on its file is no longer the run's. */
-  async dropFile(id: string): Promise<void> {
-    await this.#pool.query(`UPDATE ${this.#schema}.runs SET file_id = NULL WHERE id = $1`, [id])
-  }
-
   async delete(id: string): Promise<void> {
     await this.#pool.query(`DELETE FROM ${this.#schema}.runs WHERE id = $1`, [id])
   }
 
-  /** Has the file outlive its run while it is read. */
-  async keepForReader(id: string, milliseconds: number): Promise<void> {
-    await this.#pool.query(
-      `UPDATE ${this.#schema}.runs SET read_until = greatest(read_until, now() + $2 * interval '1 millisecond') WHERE id = $1`,
-      [id, milliseconds]
+  /**
+   * Has the file outlive its run while it is read.
+   * @returns whether it is still there
+   */
+  async keepForReader(
+    { id, file_id }: Pick<RunRow, 'id' | 'file_id'>,
+    milliseconds: number
+  ): Promise<boolean> {
+    const { rowCount } = await this.#pool.query(
+      `UPDATE ${this.#schema}.runs SET read_until = greatest(read_until, now() + $3 * interval '1 millisecond')
+       WHERE id = $1 AND file_id = $2`,
+      [id, file_id, milliseconds]
     )
+    return rowCount === 1
   }
 
-  /** Those whose time is over expire. @returns the files that nobody reads any more, by the run */
-  async expire(): Promise<{ id: string; file_id: string }[]> {
+  /**
+   * Those whose time is over expire. From now on, files that nobody reads any more are no longer their runs'.
+   * @returns those
+   */
+  async expire(): Promise<string[]> {
     await this.#pool.query(
       `UPDATE ${this.#schema}.runs SET state = 'expired' WHERE state = 'succeeded' AND expires_at <= now()`
     )
+    // In one statement, as a reader may come in between.
     const { rows } = await this.#pool.query(
-      `SELECT id, file_id FROM ${this.#schema}.runs
-       WHERE file_id IS NOT NULL AND state IN ('failed', 'cancelled', 'expired') AND coalesce(read_until <= now(), true)`
+      `WITH unread AS (
+         SELECT id, file_id FROM ${this.#schema}.runs
+         WHERE file_id IS NOT NULL AND state = 'expired' AND coalesce(read_until <= now(), true)
+         FOR UPDATE SKIP LOCKED
+       )
+       UPDATE ${this.#schema}.runs SET file_id = NULL FROM unread WHERE runs.id = unread.id RETURNING unread.file_id`
     )
-    return rows
+    return rows.map(({ file_id }) => file_id)
   }
 
   /** Removes those that have no file and are older than that, in milliseconds after their end. */
@@ -321,8 +372,17 @@ export class Runs {
 
 /** The same for what asks for the same file. */
 function fingerprintOf({ report, version, parameters, viewer }: RunRequest): Buffer {
+  return hashOf([report, version, parameters, ...(viewer === undefined ? [] : [viewer])])
+}
+
+/** What the client has sent: the same for the same key, whatever has become of the report or of its user's rights. */
+function payloadOf({ report, parameters }: RunRequest): Buffer {
+  return hashOf([report, parameters])
+}
+
+function hashOf(value: unknown): Buffer {
   return createHash('sha256')
-    .update(JSON.stringify([report, version, sorted(parameters), sorted(viewer ?? null)]))
+    .update(JSON.stringify(sorted(value)))
     .digest()
 }
 

@@ -3,7 +3,7 @@ import type { FileStore } from './files/files.ts'
 import type { Runs } from './runs.ts'
 
 export interface SweepOptions {
-  runs: Runs
+  runs: Pick<Runs, 'expire' | 'forget' | 'unknownFiles'>
   files: FileStore
   /** Milliseconds between two sweeps of this process. */
   interval: number
@@ -41,10 +41,8 @@ export class Sweep {
 
   async sweep(): Promise<void> {
     const { runs, files, forgetAfter } = this.#options
-    for (const { id, file_id } of await runs.expire()) {
-      await files.discard(file_id)
-      await runs.dropFile(id)
-    }
+    // One that cannot be removed now is an orphan.
+    for (const fileId of await runs.expire()) await files.discard(fileId)
     await runs.forget(forgetAfter)
     await this.#removeOrphans()
     await files.sweep?.()

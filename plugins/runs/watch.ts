@@ -34,12 +34,18 @@ export class RunWatch {
     }
   }
 
+  /** What this process knows already, it need not look for. */
+  tell(run: RunRow): void {
+    for (const onRun of this.#listeners.get(run.id) ?? []) onRun(run)
+  }
+
   readonly #look = async (): Promise<void> => {
+    // Who comes while the answer is under way must not take it for news.
+    const asked = [...this.#listeners].map(([id, listeners]) => ({ id, listeners, of: [...listeners] }))
     try {
-      const ids = [...this.#listeners.keys()]
-      const runs = new Map((await this.#runs.getAll(ids)).map((run) => [run.id, run]))
-      for (const id of ids) {
-        for (const onRun of this.#listeners.get(id) ?? []) onRun(runs.get(id))
+      const runs = new Map((await this.#runs.getAll(asked.map(({ id }) => id))).map((run) => [run.id, run]))
+      for (const { id, listeners, of } of asked) {
+        for (const onRun of of) if (listeners.has(onRun)) onRun(runs.get(id))
       }
     } catch (error) {
       this.#onError(error)

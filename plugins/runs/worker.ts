@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
+import { logSafely, toError } from '../csv-export/guard.ts'
 import type { OpenCsv } from '../csv-export/stream/to-csv.ts'
 import {
   CSV_EXPORT_CLAIM_LOST,
@@ -12,19 +13,22 @@ import {
 import type { FileStore, FileWriter } from './files/files.ts'
 import type { Queue } from './queue.ts'
 import type { Report } from './report.ts'
-import type { RunEnd, RunRow, Runs } from './runs.ts'
+import type { RunEvents } from './run-events.ts'
+import { isOpen, type RunEnd, type RunLimits, type RunRow, type Runs } from './runs.ts'
 import { isTransient } from './transient.ts'
 import type { RunWatch } from './watch.ts'
 
 export interface WorkerOptions {
   runs: Runs
   files: FileStore
-  queue: Queue
+  queue: Pick<Queue, 'sendRun' | 'sendFinished'>
   watch: RunWatch
   reports: ReadonlyMap<string, Report>
   /** Makes the file of a report. */
   open(report: Report, run: RunRow, signal: AbortSignal): OpenCsv
   keepFor: number
+  limits: RunLimits
+  events: RunEvents
   onFinished?: ((run: RunRow) => unknown) | undefined
   log: FastifyBaseLogger
 }
@@ -51,7 +55,7 @@ export class Worker {
   }
 
   async #attempt(id: string, signal: AbortSignal, isLast: boolean): Promise<void> {
-    const { runs, files, queue, reports, log } = this.#options
+    const { runs, files, queue, reports, events, log } = this.#options
     const waiting = await runs.get(id)
     if (waiting === undefined || !isOpen(waiting)) return
     const report = reports.get(waiting.report)
@@ -63,24 +67,25 @@ export class Worker {
     if (claimed === undefined) return
     const { run, lostFile } = claimed
     if (lostFile !== null) await files.discard(lostFile)
-    this.#tell(run, run.attempt === 1 ? 'run started' : 'run taken over')
+    events.tell(run.attempt === 1 ? 'started' : 'taken-over', run)
     try {
       if (report.version > run.version)
         throw new CSV_EXPORT_REPORT_CHANGED(run.report, run.version, report.version)
       await this.#make(run, report, signal)
     } catch (error) {
-      // What cannot be removed now, a sweep removes.
-      await files.discard(run.file_id as string).catch((err) => log.warn({ err }, 'a file was not removed'))
       // Ended by others, who know better.
       if (signal.aborted || !(await runs.isClaimed(run))) return
       if (error instanceof CSV_EXPORT_WORKER_CLOSING) await runs.release(run, queue.sendRun)
-      else if (isTransient(error) && !isLast) throw error
-      else await this.#finish(run, failureOf(error))
+      else if (isTransient(error) && !isLast) {
+        log.warn({ err: error, run: { id } }, 'a run is tried again')
+        throw error
+      } else await this.#finish(run, failureOf(error))
     }
   }
 
   async #make(run: RunRow, report: Report, signal: AbortSignal): Promise<void> {
-    const { files, watch, open } = this.#options
+    const { runs, files, watch, limits, open, log } = this.#options
+    let end: RunEnd
     const lost = new AbortController()
     const unwatch = watch.watch(run.id, (now) => {
       if (now?.state === 'cancelled') lost.abort(new CSV_EXPORT_RUN_CANCELLED())
@@ -89,18 +94,26 @@ export class Worker {
     const stopped = AbortSignal.any([lost.signal, signal, this.#closing.signal])
     try {
       stopped.throwIfAborted()
+      await runs.checkBytes(run.owner, limits)
       const chunks = open(report, run, stopped)
       const writer = await files.create(run.file_id as string)
       await this.#write(run, chunks, writer, stopped)
       const { rows, bytes, sha256 } = await chunks.receipt
       await writer.seal()
-      await this.#finish(run, { state: 'succeeded', rows, bytes, sha256: sha256 as string })
+      end = { state: 'succeeded', rows, bytes, sha256: sha256 as string }
+    } catch (error) {
+      // What cannot be removed now, a sweep removes.
+      await files.discard(run.file_id as string).catch((err) => log.warn({ err }, 'a file was not removed'))
+      throw error
     } finally {
       unwatch()
     }
+    // If the answer to this is lost, the run may have the file: whoever claims the run next, or a sweep, knows.
+    await this.#finish(run, end)
   }
 
   async #write(run: RunRow, chunks: OpenCsv, writer: FileWriter, stopped: AbortSignal): Promise<void> {
+    const { runs, limits } = this.#options
     let toldAt = performance.now()
     // Its rows may wait for good.
     const stop = Promise.withResolvers<never>()
@@ -118,7 +131,8 @@ export class Worker {
         stopped.throwIfAborted()
         if (performance.now() - toldAt < progressInterval) continue
         const { rows, bytes } = chunks.progress()
-        await this.#options.runs.setProgress(run, rows, bytes)
+        await runs.setProgress(run, rows, bytes)
+        await runs.checkBytes(run.owner, limits)
         toldAt = performance.now()
       }
       stopped.throwIfAborted()
@@ -131,22 +145,28 @@ export class Worker {
   }
 
   async #finish(run: RunRow, end: RunEnd): Promise<void> {
-    const { runs, queue, keepFor } = this.#options
-    await runs.finish(run, end, keepFor, queue.sendFinished)
-    this.#tell({ ...run, state: end.state }, `run ${end.state}`, end)
+    const { runs, queue, keepFor, events } = this.#options
+    events.tellFinished(await runs.finish(run, end, keepFor, queue.sendFinished))
   }
 
   /** A job of a run whose last attempt the queue has given up. */
   readonly giveUp = async (id: string): Promise<void> => {
-    const { runs, queue, keepFor } = this.#options
+    const { runs, queue, keepFor, events } = this.#options
     const { code, message } = new CSV_EXPORT_RUN_LOST()
-    await runs.close(id, { state: 'failed', code, message }, keepFor, queue.sendFinished)
+    events.tellFinished(await runs.close(id, { state: 'failed', code, message }, keepFor, queue.sendFinished))
   }
 
   /** A job of a run that has ended: at least once for each. */
   readonly tellFinished = async (id: string): Promise<void> => {
-    const run = await this.#options.runs.get(id)
-    if (run !== undefined) await this.#options.onFinished?.(run)
+    const { runs, onFinished, log } = this.#options
+    const run = await runs.get(id)
+    if (run === undefined) return
+    try {
+      await onFinished?.(run)
+    } catch (err) {
+      logSafely(log, 'error', { err, run: { id } }, 'onFinished failed')
+      throw toError(err)
+    }
   }
 
   /** Gives what is under way to other processes. */
@@ -154,17 +174,13 @@ export class Worker {
     this.#closing.abort(new CSV_EXPORT_WORKER_CLOSING())
     await Promise.allSettled(this.#attempts)
   }
-
-  #tell({ id, report, attempt, state }: RunRow, message: string, end?: RunEnd): void {
-    this.#options.log.info({ run: { id, report, attempt, state, ...end } }, message)
-  }
 }
 
-export function isOpen({ state }: Pick<RunRow, 'state'>): boolean {
-  return state === 'queued' || state === 'running'
-}
-
-function failureOf(error: unknown): RunEnd {
-  const { code, name, message } = error as { code?: unknown; name?: unknown; message?: unknown }
-  return { state: 'failed', code: String(code ?? name ?? 'Error'), message: String(message ?? error) }
+function failureOf(thrown: unknown): RunEnd {
+  const error = toError(thrown) as Error & { code?: unknown }
+  // PostgreSQL's text cannot hold U+0000.
+  const [code, message] = [error.code ?? error.name, error.message].map((text) =>
+    String(text).replaceAll('\0', '\ufffd')
+  ) as [string, string]
+  return { state: 'failed', code, message }
 }

@@ -93,13 +93,17 @@ export class KeptBytes implements Encoder<Uint8Array> {
   readonly columnsWithoutValue = null
   readonly keysWithoutColumn = null
   readonly #rows: number
+  #left: number
 
-  /** @param rows that there are in all of it */
-  constructor(rows: number) {
+  /** @param rows that there are in all of its `length` bytes */
+  constructor(rows: number, length: number) {
     this.#rows = rows
+    this.#left = length
   }
 
   encode(chunk: Uint8Array): Uint8Array {
+    this.#left -= chunk.length
+    if (this.#left === 0) this.count = this.#rows
     return chunk
   }
 
@@ -108,7 +112,6 @@ export class KeptBytes implements Encoder<Uint8Array> {
   }
 
   end(): string {
-    this.count = this.#rows
     return ''
   }
 }

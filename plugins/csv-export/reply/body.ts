@@ -222,8 +222,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     this.#options.coding?.takeBack()
-    if ((isStarted || this.#isTaken) && !this.#isErrorTold)
-      setStreamHeaders(this.#reply, this.#options.filename)
+    if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
   /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
@@ -254,7 +253,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     chunks: AsyncIterable<Uint8Array>,
     onSent: () => void
   ): void {
-    const { stallTimeout } = this.#options
+    const { stallTimeout, length } = this.#options
     this.#sender = new Sender(destination, {
       // A hook that reads decides itself when it has had enough.
       transport: destination === this.#buffer ? undefined : transport,
@@ -265,13 +264,15 @@ export class StreamedBody<T> extends Readable implements Breakable {
       onWrite: (chunk) => {
         this.#record.addSent(chunk)
         publishProgress(this.#record.progress)
+        // A client that was told the length may leave with the last byte, before any end of the source.
+        if (this.#record.sentBytes === length) onSent()
       }
     })
     this.#maxDuration.start()
     announce(this.#record, this.#reply, this.#options)
     this.#sender
       .send(chunks)
-      .then(() => this.#ending.isOver || onSent())
+      .then(() => this.#ending.isOver || this.#ending.isWritten || onSent())
       .catch(this.fail)
   }
 

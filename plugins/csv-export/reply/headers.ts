@@ -49,7 +49,12 @@ export function setExportId(reply: FastifyReply, id: string | undefined): void {
 }
 
 /** Headers that describe a streamed body, each only where nobody else has set it. */
-export function setStreamHeaders(reply: FastifyReply, filename: string | undefined): void {
+export function setStreamHeaders(
+  reply: FastifyReply,
+  { filename, length }: { filename?: string; length?: number | undefined }
+): void {
+  // Of a body, it is said before the body begins.
+  if (length !== undefined && !takesBody(reply)) setLate(reply, 'content-length', String(length))
   if (filename !== undefined) setLate(reply, 'content-disposition', attachment(filename))
   setLate(reply, 'x-content-type-options', 'nosniff')
   setLate(reply, 'cache-control', 'no-store')
@@ -132,7 +137,14 @@ function drop(raw: FastifyReply['raw'], name: string): void {
 /** Makes a reply that was prepared as a download ready to carry an error instead. */
 export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCode?: number }): void {
   if (headHasGone(reply.raw)) return
-  const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']
+  const ofContent = [
+    'content-type',
+    'content-disposition',
+    'content-encoding',
+    'content-length',
+    'content-range'
+  ]
+  const described = [...ofContent, 'etag', 'repr-digest']
   for (const name of [...described, 'trailer', 'transfer-encoding']) {
     // Of both: Fastify's own removes Node's, too, be there one or not.
     if (reply.hasHeader(name)) dropHeader(reply, name)

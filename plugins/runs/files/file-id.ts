@@ -1,4 +1,4 @@
-import { CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
+import { refusal } from '../../csv-export/options/option.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
@@ -12,6 +12,6 @@ export function isFileId(name: string): boolean {
  * @throws CSV_EXPORT_INVALID_OPTION
  */
 export function checkFileId(id: string): string {
-  if (!isFileId(id)) throw new CSV_EXPORT_INVALID_OPTION('id', 'a UUID in lower case', id)
+  if (!isFileId(id)) throw refusal('id', 'a UUID in lower case', id)
   return id
 }

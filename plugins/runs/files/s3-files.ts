@@ -1,4 +1,5 @@
-import { CSV_EXPORT_CLAIM_LOST, CSV_EXPORT_INVALID_OPTION } from '../errors.ts'
+import { refusal } from '../../csv-export/options/option.ts'
+import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
 import { checkFileId, isFileId } from './file-id.ts'
 import type { FileStore, FileWriter } from './files.ts'
 import { gather } from './gather.ts'
@@ -76,7 +77,7 @@ export class S3Files implements FileStore {
 
   constructor({ s3, bucket, prefix = 'csv-export/' }: S3FilesOptions) {
     if (typeof s3?.createMultipartUpload !== 'function') {
-      throw new CSV_EXPORT_INVALID_OPTION('s3', 'an S3 of @aws-sdk/client-s3, not an S3Client', s3)
+      throw refusal('s3', 'an S3 of @aws-sdk/client-s3, not an S3Client', s3)
     }
     this.#s3 = s3
     this.#bucket = bucket

@@ -7,12 +7,13 @@ export interface Preferences {
   wait: number | undefined
 }
 
+// A name, its value, and parameters, of which none is known here. What is quoted may have a comma.
+const value = String.raw`(?:"(?:[^"\\]|\\.)*"|[^\s",;]*)`
+const preference = new RegExp(String.raw`([^\s=",;]+)(?:\s*=\s*(${value}))?(?:\s*;[^",]*(?:${value})?)*`, 'g')
+
 export function preferencesOf({ headers }: FastifyRequest): Preferences {
-  const { prefer = [] } = headers
   const preferences: Preferences = { respondAsync: false, wait: undefined }
-  for (const part of [prefer].flat().join(',').split(',')) {
-    const [preference = ''] = part.split(';')
-    const [name, value] = preference.split('=').map((text) => text.trim()) as [string, string?]
+  for (const [, name = '', value] of String(headers.prefer ?? '').matchAll(preference)) {
     if (name.toLowerCase() === 'respond-async') preferences.respondAsync = true
     // Of equal ones the first counts.
     if (name.toLowerCase() === 'wait') preferences.wait ??= secondsOf(value)
@@ -21,5 +22,5 @@ export function preferencesOf({ headers }: FastifyRequest): Preferences {
 }
 
 function secondsOf(text = ''): number | undefined {
-  return /^"?\d{1,9}"?$/.test(text) ? Number(text.replaceAll('"', '')) : undefined
+  return /^("\d{1,9}"|\d{1,9})$/.test(text) ? Number(text.replaceAll('"', '')) : undefined
 }

@@ -1,8 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Internals, SourceContext } from '../../csv-export/index.ts'
-import { viewerOf } from '../../csv-export/options/http.ts'
 import {
-  CSV_EXPORT_INVALID_IDEMPOTENCY_KEY,
   CSV_EXPORT_RUN_EXPIRED,
   CSV_EXPORT_RUN_IS_OPEN,
   CSV_EXPORT_RUN_NOT_SUCCEEDED,
@@ -11,43 +8,35 @@ import {
 } from '../errors.ts'
 import type { FileStore } from '../files/files.ts'
 import type { Report } from '../report.ts'
-import type { RunRow, Runs } from '../runs.ts'
+import { isOpen, type RunRow, type Runs } from '../runs.ts'
 import type { RunWatch } from '../watch.ts'
-import { isOpen } from '../worker.ts'
 import { sendRunFile } from './files.ts'
+import { withParameters } from './parameters.ts'
 import { preferencesOf } from './prefer.ts'
-import { toRun } from './run-reply.ts'
+import { addReport, type ReportRoutesOptions } from './reports.ts'
+import { retryAfter, toRun } from './run-reply.ts'
+import { goneOf, longestWait, Waiting } from './waiting.ts'
 
-export interface RoutesOptions {
+export interface RoutesOptions extends ReportRoutesOptions {
   reports: ReadonlyMap<string, Report>
-  owner: (request: FastifyRequest) => string
   runs: Runs
   files: FileStore
   watch: RunWatch
-  internals: Internals
-  create(
-    report: Report,
-    owner: string,
-    parameters: unknown,
-    viewer: unknown,
-    key: string | undefined
-  ): Promise<RunRow>
   cancel(run: RunRow): Promise<void>
   remove(run: RunRow): Promise<void>
 }
 
-/** Seconds after which to look again. */
-const retryAfter = 1
-/** Seconds: what a client may have itself wait, as proxies cut silent connections. */
-const longestWait = 60
-
-const idSchema = { type: 'string', pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' }
+const uuid = '[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}'
+const idSchema = { type: 'string', pattern: `^${uuid}$` }
 const ofRun = { params: { type: 'object', properties: { id: idSchema } } }
 const ofFile = { params: { type: 'object', properties: { id: idSchema, fileId: idSchema } } }
 const listQuery = {
   type: 'object',
   additionalProperties: false,
-  properties: { limit: { type: 'integer', minimum: 1, maximum: 1_000, default: 100 }, before: idSchema }
+  properties: {
+    limit: { type: 'integer', minimum: 1, maximum: 1_000, default: 100 },
+    before: { type: 'string', pattern: `^\\d{1,14}_${uuid}$` }
+  }
 }
 
 type OfRun = { Params: { id: string } }
@@ -55,6 +44,8 @@ type OfRun = { Params: { id: string } }
 export async function routes(app: FastifyInstance, options: RoutesOptions): Promise<void> {
   for (const report of options.reports.values()) addReport(app, report, options)
   const { owner, runs, watch } = options
+  const waiting = new Waiting(watch)
+  app.addHook('preClose', async () => waiting.close())
 
   /** Others' runs do not exist. */
   async function ownRun(request: FastifyRequest<OfRun>): Promise<RunRow> {
@@ -65,34 +56,40 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
   }
 
   /** Waits for its end, as long as the client asks. */
-  async function settled(run: RunRow, request: FastifyRequest): Promise<RunRow> {
+  async function settledRun(request: FastifyRequest<OfRun>, reply: FastifyReply): Promise<RunRow> {
+    const gone = goneOf(reply)
     const { wait = 0 } = preferencesOf(request)
-    if (wait === 0 || !isOpen(run)) return run
-    const latest = await waitForEnd(watch, run, Math.min(wait, longestWait) * 1_000, request.signal)
-    return latest ?? run
+    if (wait > 0) reply.header('preference-applied', `wait=${Math.min(wait, longestWait)}`)
+    const run = await waiting.settled(await ownRun(request), wait, gone)
+    if (run === undefined) throw new CSV_EXPORT_UNKNOWN_RUN(request.params.id)
+    return run
   }
 
-  app.get('/runs', { schema: { querystring: listQuery } }, async (request, reply) => {
+  app.get('/runs', withParameters({ querystring: listQuery }), async (request, reply) => {
     const { limit, before } = request.query as { limit: number; before?: string }
-    const rows = await runs.list(owner(request), limit, before)
-    const last = rows.length === limit ? rows.at(-1)?.id : undefined
-    if (last !== undefined)
-      reply.header('link', `<${app.prefix}/runs?limit=${limit}&before=${last}>; rel="next"`)
+    const rows = await runs.list(
+      owner(request),
+      limit + 1,
+      before === undefined ? undefined : placeOf(before)
+    )
+    const last = rows[limit] === undefined ? undefined : (rows[limit - 1] as RunRow)
+    if (last !== undefined) {
+      reply.header('link', `<${app.prefix}/runs?limit=${limit}&before=${pageEndOf(last)}>; rel="next"`)
+    }
     reply.header('cache-control', 'no-store')
-    return rows.map((row) => toRun(row, app.prefix))
+    return rows.slice(0, limit).map((row) => toRun(row, app.prefix))
   })
 
   app.get<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {
-    const run = await settled(await ownRun(request), request)
+    const run = await settledRun(request, reply)
     if (isOpen(run)) reply.header('retry-after', retryAfter)
     return reply.header('cache-control', 'no-store').send(toRun(run, app.prefix))
   })
 
   app.post<OfRun>('/runs/:id/cancel', { schema: ofRun }, async (request, reply) => {
-    const run = await ownRun(request)
-    await options.cancel(run)
+    await options.cancel(await ownRun(request))
     reply.header('cache-control', 'no-store')
-    return toRun((await runs.get(run.id)) ?? run, app.prefix)
+    return toRun(await ownRun(request), app.prefix)
   })
 
   app.delete<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {
@@ -103,7 +100,7 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
   })
 
   app.get<OfRun>('/runs/:id/result', { schema: ofRun }, async (request, reply) => {
-    const run = await settled(await ownRun(request), request)
+    const run = await settledRun(request, reply)
     reply.header('cache-control', 'no-store')
     checkSucceeded(run, reply)
     return reply.redirect(`${app.prefix}/runs/${run.id}/files/${run.file_id}`, 303)
@@ -124,100 +121,25 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
   )
 }
 
-function addReport(app: FastifyInstance, report: Report, { owner, create, internals }: RoutesOptions): void {
-  const { name, parameters, rows, csv } = report
-  const viewer = report.viewer ?? csv.viewer ?? internals.registered.viewer
-
-  async function accept(request: FastifyRequest, reply: FastifyReply, given: unknown): Promise<FastifyReply> {
-    const key = keyOf(request)
-    const run = await create(report, owner(request), given, viewerOf({ viewer }, request), key)
-    const location = `${app.prefix}/runs/${run.id}`
-    return reply
-      .code(202)
-      .header('location', location)
-      .header('retry-after', retryAfter)
-      .header('cache-control', 'no-store')
-      .send(toRun(run, app.prefix))
-  }
-
-  app.get(
-    `/reports/${name}.csv`,
-    { schema: { querystring: parameters }, attachValidation: true },
-    (request, reply) => {
-      checkParameters(request)
-      reply.header('vary', 'Prefer')
-      if (preferencesOf(request).respondAsync) {
-        return accept(request, reply.header('preference-applied', 'respond-async'), request.query)
-      }
-      const open = (context: SourceContext) =>
-        rows({ ...context, parameters: request.query, viewer: context.viewer })
-      return reply.csv(open, { ...csv, viewer })
-    }
-  )
-
-  app.post(
-    `/reports/${name}/runs`,
-    { schema: { body: parameters }, attachValidation: true, preValidation: fillBody },
-    (request, reply) => {
-      checkParameters(request)
-      return accept(request, reply, request.body)
-    }
-  )
+/** Where a page ends: a place, and no run, as that may be deleted before the next page is asked for. */
+function pageEndOf({ created_at, id }: RunRow): string {
+  return `${Date.parse(created_at)}_${id}`
 }
 
-/** No body asks for a report without parameters. */
-async function fillBody(request: FastifyRequest): Promise<void> {
-  request.body ??= {}
+function placeOf(pageEnd: string): { createdAt: number; id: string } {
+  const [createdAt, id] = pageEnd.split('_') as [string, string]
+  return { createdAt: Number(createdAt), id }
 }
 
-/** The same words wherever the parameters stand. */
-function checkParameters({ validationError }: FastifyRequest): void {
-  if (validationError === undefined) return
-  validationError.message = validationError.message.replace(/^(querystring|body)/, 'parameters')
-  throw validationError
-}
-
-function keyOf({ headers }: FastifyRequest): string | undefined {
-  const key = headers['idempotency-key']
-  if (key === undefined) return undefined
-  if (typeof key !== 'string' || key.length === 0 || key.length > 255)
-    throw new CSV_EXPORT_INVALID_IDEMPOTENCY_KEY()
-  return key
-}
-
-function checkSucceeded(run: RunRow, reply: FastifyReply): void {
+function checkSucceeded(
+  run: RunRow,
+  reply: FastifyReply
+): asserts run is RunRow & { file_id: string; sha256: string } {
   const { id, state, error_code } = run
   if (isOpen(run)) {
     reply.header('retry-after', retryAfter)
     throw new CSV_EXPORT_RUN_OPEN(id, state)
   }
   if (state === 'expired') throw new CSV_EXPORT_RUN_EXPIRED(id)
-  if (state !== 'succeeded') {
-    throw new CSV_EXPORT_RUN_NOT_SUCCEEDED(id, state, error_code === null ? '' : `: ${error_code}`)
-  }
-}
-
-/** @returns nothing if it has not ended in time */
-function waitForEnd(
-  watch: RunWatch,
-  { id }: RunRow,
-  milliseconds: number,
-  signal: AbortSignal
-): Promise<RunRow | undefined> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(end, milliseconds)
-    const unwatch = watch.watch(id, (run) => {
-      if (run === undefined || !isOpen(run)) end(run)
-    })
-    signal.addEventListener('abort', onAbort)
-    function onAbort(): void {
-      end()
-    }
-    function end(run?: RunRow): void {
-      clearTimeout(timer)
-      unwatch()
-      signal.removeEventListener('abort', onAbort)
-      resolve(run)
-    }
-  })
+  if (state !== 'succeeded') throw new CSV_EXPORT_RUN_NOT_SUCCEEDED(id, state, String(error_code))
 }

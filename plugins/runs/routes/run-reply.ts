@@ -1,5 +1,8 @@
 import type { RunRow } from '../runs.ts'
 
+/** Seconds after which to look again. */
+export const retryAfter = 1
+
 /** A run as its owner sees it, in a receipt's words. */
 export interface Run {
   id: string
@@ -28,11 +31,11 @@ export function toRun(row: RunRow, prefix: string): Run {
     state,
     attempt,
     progress: { rows, bytes },
-    createdAt: row.created_at.toISOString(),
-    startedAt: row.started_at?.toISOString() ?? null,
-    finishedAt: row.finished_at?.toISOString() ?? null,
-    expiresAt: row.expires_at?.toISOString() ?? null,
-    error: row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' },
+    createdAt: row.created_at,
+    startedAt: row.started_at,
+    finishedAt: row.finished_at,
+    expiresAt: row.expires_at,
+    error: row.error_code === null ? null : { code: row.error_code, message: row.error_message as string },
     result:
       state === 'succeeded' && sha256 !== null
         ? { href: `${prefix}/runs/${id}/files/${file_id}`, rows, bytes, sha256 }
