@@ -86,8 +86,8 @@ function isReadable(error: object): boolean {
   // Node does sums with a status: a BigInt or a Symbol throws there.
   for (const key of ['status', 'statusCode']) +(read[key] as number)
   if (read.headers !== undefined) Object.values(read.headers as object)
-  String(read.code)
-  String(read.name)
+  // As Node does to see how they begin: a Symbol throws there.
+  for (const key of ['code', 'name']) `${read[key]}`
   const seen = new Set<unknown>()
   for (let link: unknown = error; isObject(link) && !seen.has(link); link = link.cause) {
     seen.add(link)

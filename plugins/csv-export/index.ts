@@ -43,6 +43,7 @@ import type { StreamOptions } from './options/stream.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import type { ExportProgress } from './receipts/record.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
+import { declaresLength } from './reply/connection.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
 import { watchWrongRequests } from './reply/hold.ts'
@@ -235,7 +236,8 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     try {
       const previous = (reply as WithBody)[body]
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
-      if (reply.sent || previous?.destroyed === false) throw new CSV_EXPORT_REPLY_SENT(helper)
+      const isSent = reply.sent || declaresLength(reply.raw) || previous?.destroyed === false
+      if (isSent) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
       const { range } = request.headers
       // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).

@@ -57,12 +57,14 @@ t.test('a source throws behind a hook that makes another stream of its body', as
   for (const value of Object.keys(values)) {
     // Nobody can know of it before.
     if (value.endsWith('from the second time on')) continue
-    t.test(value, async (t) => {
-      const query = new URLSearchParams({ place: 'after a row', value, hook: 'Readable.from' })
-      const { id, url, headers } = await victim.prepare(`/source?${query}`)
-      t.match(await get(url, headers), { status: 200, isWhole: false }, 'a visible break')
-      await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: /./ })
-    })
+    for (const hook of ['Readable.from', 'toWeb']) {
+      t.test(`${hook}: ${value}`, async (t) => {
+        const query = new URLSearchParams({ place: 'after a row', value, hook })
+        const { id, url, headers } = await victim.prepare(`/source?${query}`)
+        t.match(await get(url, headers), { status: 200, isWhole: false }, 'a visible break')
+        await victim.checkSurvived(t, id, { status: 'source_failed', errorCode: /./ })
+      })
+    }
   }
 })
 

@@ -26,6 +26,15 @@ export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean 
 }
 
 /**
+ * Whether a head that has gone, which somebody else has written, says how long the body is: a file would be cut there. Of
+ * HTTP/1, Node keeps what it has written in a member of its own alone.
+ */
+export function declaresLength(raw: ServerResponse | Http2ServerResponse): boolean {
+  if (isHttp2(raw)) return raw.stream.sentHeaders?.['content-length'] !== undefined
+  return /\r\ncontent-length:/i.test((raw as { _header?: string | null })._header ?? '')
+}
+
+/**
  * What `inject({ payloadAsStream: true })` gives to its reader. A member of light-my-request's own: the reply is told nothing
  * of a reader that leaves.
  */

@@ -61,9 +61,8 @@ export function watchWrongRequests(server: Server): void {
 export function holdConnection(socket: HeldSocket, onWrong: (error: unknown) => void): () => void {
   socket[onWrongRequest] = onWrong
   const release = resetWhenDestroyed(socket)
+  // A reply is over before the one behind it takes the connection.
   return () => {
-    // A pipelined reply takes the connection before the one ahead of it has been told that it is over.
-    if (socket[onWrongRequest] !== onWrong) return
     socket[onWrongRequest] = undefined
     release()
   }

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { PluginOptions, SourceInput } from '../../../plugins/csv-export/index.ts'
+import { hooks } from './hooks.ts'
 import { thrower, values } from './values.ts'
 
 const row = { id: 'row' }
@@ -232,9 +233,10 @@ interface Query {
 
 export default function (app: FastifyInstance): void {
   // Fastify logs the error of a stream that a hook has made.
-  app.addHook<Readable, { Querystring: { hook?: string } }>('onSend', async ({ query }, _reply, payload) =>
-    query.hook === undefined || typeof payload === 'string' ? payload : Readable.from(payload)
-  )
+  app.addHook<Readable, { Querystring: { hook?: string } }>('onSend', async (request, _reply, payload) => {
+    const { hook } = request.query
+    return hook === undefined || typeof payload === 'string' ? payload : hooks[hook]?.(payload, request)
+  })
   app.get<{ Querystring: Query }>('/source', ({ query: { place, value } }, reply) =>
     reply.csv(places[place]?.(values[value]?.()) ?? [])
   )

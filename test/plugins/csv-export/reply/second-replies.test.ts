@@ -55,3 +55,31 @@ t.test('a second reply after the first byte breaks the first', { skip: unguarded
   t.not((await curl(url)).code, 0)
   t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_NOT_RETURNED' })
 })
+
+for (const version of ['--http1.1', '--http1.0', '--http2-prior-knowledge']) {
+  t.test(
+    `a head that somebody else has written, with a length, ${version}`,
+    { skip: unguarded },
+    async (t) => {
+      const thrown = gate<unknown>()
+      const { url } = await serve(
+        t,
+        (app) => {
+          app.get('/', (_request, reply) => {
+            reply.raw.writeHead(200, { 'Content-Length': 5 })
+            try {
+              return reply.csv([{ a: 1 }, { a: 2 }, { a: 3 }])
+            } catch (error) {
+              thrown.open(error)
+              throw error
+            }
+          })
+        },
+        { http2: version.startsWith('--http2') }
+      )
+      const { code } = await curl(version, '--max-time', '10', url)
+      t.not(code, 0, 'is no file that is cut at that length')
+      t.match(await thrown.opened, { code: 'CSV_EXPORT_REPLY_SENT' })
+    }
+  )
+}
