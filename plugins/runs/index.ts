@@ -11,6 +11,7 @@ import { Queue } from './queue.ts'
 import { type RoutesOptions, routes } from './routes/routes.ts'
 import { toRun } from './routes/run-reply.ts'
 import { RunEvents } from './run-events.ts'
+import { RunRequests } from './run-requests.ts'
 import { Runs } from './runs.ts'
 import { Sweep } from './sweep.ts'
 import { RunWatch } from './watch.ts'
@@ -32,6 +33,7 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   const pool = openPool(connectionString, 'runs', 4, app.log)
   const downloads = openPool(connectionString, 'run downloads', 4, app.log)
   const runs = new Runs(pool, schema)
+  const requests = new RunRequests(pool, schema, runs)
   await runs.prepare()
   const files = settings.files ?? new PostgresFiles({ pool, downloads, schema })
   await files.prepare?.()
@@ -96,7 +98,7 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     async create(report, owner, parameters, viewer, idempotencyKey) {
       const { name, version } = report
       const request = { owner, report: name, version, parameters, viewer, idempotencyKey }
-      const { run, isNew } = await runs.create(request, settings, queue.sendRun)
+      const { run, isNew } = await requests.create(request, settings, queue.sendRun)
       if (isNew) events.tell('queued', run)
       return run
     },

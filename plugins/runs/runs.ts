@@ -1,12 +1,9 @@
-import { createHash, randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { migrate, transaction } from './database.ts'
 import {
   CSV_EXPORT_CLAIM_LOST,
-  CSV_EXPORT_IDEMPOTENCY_KEY_USED,
   CSV_EXPORT_TOO_MANY_BYTES,
-  CSV_EXPORT_TOO_MANY_BYTES_OF_OWNER,
-  CSV_EXPORT_TOO_MANY_RUNS
+  CSV_EXPORT_TOO_MANY_BYTES_OF_OWNER
 } from './errors.ts'
 import { migrations } from './schema.ts'
 
@@ -40,16 +37,6 @@ export function isOpen({ state }: Pick<RunRow, 'state'>): boolean {
   return state === 'queued' || state === 'running'
 }
 
-/** What is asked for. */
-export interface RunRequest {
-  owner: string
-  report: string
-  version: number
-  parameters: unknown
-  viewer: unknown
-  idempotencyKey?: string | undefined
-}
-
 /** 0 is no limit. */
 export interface RunLimits {
   maxOpenPerOwner: number
@@ -70,12 +57,12 @@ const time = (name: string) =>
 
 // JSON and times as text, as an application may have pg read them in its own way. Counts fit into a number. A file's time is over
 // when it is, not when a sweep sees it.
-const columns = `id, owner, report, version, parameters::text, viewer::text,
+export const columns = `id, owner, report, version, parameters::text, viewer::text,
   CASE WHEN state = 'succeeded' AND expires_at <= now() THEN 'expired' ELSE state END AS state, attempt, file_id,
   rows::float8, bytes::float8, sha256, error_code, error_message,
   ${['created_at', 'started_at', 'finished_at', 'expires_at'].map(time).join(', ')}`
 
-function toRow({ parameters, viewer, ...row }: any): RunRow {
+export function toRow({ parameters, viewer, ...row }: any): RunRow {
   return {
     ...row,
     parameters: JSON.parse(parameters),
@@ -95,88 +82,6 @@ export class Runs {
 
   async prepare(): Promise<void> {
     await migrate(this.#pool, this.#schema, 'run_migrations', migrations)
-  }
-
-  /**
-   * Makes a run, or gives the one that there is: of the same key, or an open one of the same owner that asks for the same.
-   * One at a time of an owner, so that limits and keys hold.
-   */
-  async create(
-    request: RunRequest,
-    limits: RunLimits,
-    enqueue: Enqueue
-  ): Promise<{ run: RunRow; isNew: boolean }> {
-    const { owner, idempotencyKey } = request
-    const fingerprint = fingerprintOf(request)
-    return await transaction(this.#pool, async (client) => {
-      await client.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`csv_export ${owner}`])
-      const before =
-        (await this.#findByKey(client, request)) ?? (await this.#findOpen(client, owner, fingerprint))
-      const run = before ?? (await this.#insert(client, request, fingerprint, limits, enqueue))
-      if (idempotencyKey !== undefined) {
-        await client.query(
-          `INSERT INTO ${this.#schema}.idempotency_keys (owner, key, fingerprint, run_id) VALUES ($1, $2, $3, $4)
-           ON CONFLICT DO NOTHING`,
-          [owner, idempotencyKey, payloadOf(request), run.id]
-        )
-      }
-      return { run, isNew: before === undefined }
-    })
-  }
-
-  async #findByKey(client: pg.ClientBase, request: RunRequest): Promise<RunRow | undefined> {
-    const { owner, idempotencyKey } = request
-    if (idempotencyKey === undefined) return undefined
-    const { rows } = await client.query(
-      `SELECT ${columns}, key.fingerprint AS of_key FROM ${this.#schema}.runs
-       JOIN (SELECT run_id, fingerprint FROM ${this.#schema}.idempotency_keys WHERE owner = $1 AND key = $2) AS key ON run_id = id`,
-      [owner, idempotencyKey]
-    )
-    const [found] = rows
-    if (found === undefined) return undefined
-    const { of_key, ...run } = found
-    if (!payloadOf(request).equals(of_key)) throw new CSV_EXPORT_IDEMPOTENCY_KEY_USED(idempotencyKey)
-    return toRow(run)
-  }
-
-  async #findOpen(client: pg.ClientBase, owner: string, fingerprint: Buffer): Promise<RunRow | undefined> {
-    const { rows } = await client.query(
-      `SELECT ${columns} FROM ${this.#schema}.runs
-       WHERE owner = $1 AND fingerprint = $2 AND state IN ('queued', 'running')`,
-      [owner, fingerprint]
-    )
-    return rows.map(toRow)[0]
-  }
-
-  async #insert(
-    client: pg.ClientBase,
-    { owner, report, version, parameters, viewer }: RunRequest,
-    fingerprint: Buffer,
-    limits: RunLimits,
-    enqueue: Enqueue
-  ): Promise<RunRow> {
-    await this.#checkRoom(client, owner, limits)
-    const id = randomUUID()
-    // now() is when the transaction began to wait for its turn: those of an owner would not be in their order.
-    const { rows } = await client.query(
-      `INSERT INTO ${this.#schema}.runs (id, owner, report, version, parameters, viewer, fingerprint, created_at)
-       VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp()) RETURNING ${columns}`,
-      [id, owner, report, version, JSON.stringify(parameters), JSON.stringify(viewer), fingerprint]
-    )
-    await enqueue(client, id)
-    return toRow(rows[0])
-  }
-
-  /** Whether another run may begin. */
-  async #checkRoom(client: pg.ClientBase, owner: string, limits: RunLimits): Promise<void> {
-    const { maxOpenPerOwner } = limits
-    const { rows } = await client.query(
-      `SELECT count(*)::float8 AS open FROM ${this.#schema}.runs WHERE owner = $1 AND state IN ('queued', 'running')`,
-      [owner]
-    )
-    const { open } = rows[0]
-    if (maxOpenPerOwner > 0 && open >= maxOpenPerOwner) throw new CSV_EXPORT_TOO_MANY_RUNS(open)
-    await this.checkBytes(owner, limits, client)
   }
 
   /** Whether a file may begin, or go on: what is asked for a run says nothing of how much it will be. */
@@ -368,28 +273,4 @@ export class Runs {
     )
     return rows.map(({ file }) => file)
   }
-}
-
-/** The same for what asks for the same file. */
-function fingerprintOf({ report, version, parameters, viewer }: RunRequest): Buffer {
-  return hashOf([report, version, parameters, ...(viewer === undefined ? [] : [viewer])])
-}
-
-/** What the client has sent: the same for the same key, whatever has become of the report or of its user's rights. */
-function payloadOf({ report, parameters }: RunRequest): Buffer {
-  return hashOf([report, parameters])
-}
-
-function hashOf(value: unknown): Buffer {
-  return createHash('sha256')
-    .update(JSON.stringify(sorted(value)))
-    .digest()
-}
-
-/** The order of an object's keys means nothing. */
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted)
-  if (typeof value !== 'object' || value === null) return value
-  const entries = Object.entries(value).map(([key, inner]) => [key, sorted(inner)] as const)
-  return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)))
 }

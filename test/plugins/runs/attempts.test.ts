@@ -4,6 +4,7 @@ import t from 'tap'
 import { openCsv } from '../../../plugins/csv-export/stream/to-csv.ts'
 import { defineReport, type Report } from '../../../plugins/runs/index.ts'
 import { RunEvents } from '../../../plugins/runs/run-events.ts'
+import { RunRequests } from '../../../plugins/runs/run-requests.ts'
 import { type RunRow, Runs } from '../../../plugins/runs/runs.ts'
 import { Sweep } from '../../../plugins/runs/sweep.ts'
 import { isTransient } from '../../../plugins/runs/transient.ts'
@@ -18,15 +19,20 @@ t.teardown(() => pool.end())
 const limits = { maxOpenPerOwner: 0, maxBytesPerOwner: 0, maxBytesKept: 0 }
 const quietly = async () => {}
 
+const requestsOf = new WeakMap<Runs, RunRequests>()
+
 async function openRuns(): Promise<Runs> {
-  const runs = new Runs(pool, newSchema())
+  const schema = newSchema()
+  const runs = new Runs(pool, schema)
   await runs.prepare()
+  requestsOf.set(runs, new RunRequests(pool, schema, runs))
   return runs
 }
 
 async function newRun(runs: Runs, report = 'x', version = 1): Promise<RunRow> {
   const request = { owner: 'ann', report, version, parameters: {}, viewer: undefined }
-  return (await runs.create(request, limits, quietly)).run
+  const requests = requestsOf.get(runs) as RunRequests
+  return (await requests.create(request, limits, quietly)).run
 }
 
 t.test('an attempt that has lost its claim changes nothing', async (t) => {
