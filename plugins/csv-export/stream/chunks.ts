@@ -152,6 +152,8 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#state = 'giving'
     // A source that never waits would keep everything else waiting. A small file is made at once.
     await (this.#record.bytes > 0 ? ownTurn() : turnIfDue())
+    const { maxRows } = this.#options
+    const [source, encoder] = [this.#source, this.#encoder]
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
     for (let steps = 1; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
       if (steps % stepsBetweenLooks === 0) {
@@ -160,7 +162,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         if (turn !== undefined) await turn
         continue
       }
-      let step = this.#source.next()
+      let step = source.next()
       if (isPromiseLike(step)) {
         // Its own code may have ended the export meanwhile.
         if (!this.#isOver()) {
@@ -176,12 +178,11 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         return
       }
       if (step === emptyBatch) continue
-      if (Object(step) !== step) throw noStep(step)
+      if (typeof step !== 'object' || step === null) throw noStep(step)
       if (step.done) this.#end()
-      else this.#add(this.#encoder.encode(step.value))
+      else this.#add(encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
-      const { maxRows } = this.#options
-      if (maxRows !== 0 && this.#encoder.count > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
+      if (maxRows !== 0 && encoder.count > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
     }
     if (this.#state === 'giving') this.#state = 'resting'
     this.#give()
