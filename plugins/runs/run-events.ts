@@ -2,7 +2,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger } from 'fastify'
 import { logSafely } from '../csv-export/guard.ts'
 import { toRun } from './routes/run-reply.ts'
-import type { RunRow } from './runs.ts'
+import type { RunRow } from './table/runs.ts'
 import type { RunWatch } from './watch.ts'
 
 const channels = {

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { FileStore } from './files/files.ts'
-import type { Runs } from './runs.ts'
+import type { Runs } from './table/runs.ts'
 
 export interface SweepOptions {
   runs: Pick<Runs, 'expire' | 'forget' | 'unknownFiles'>

@@ -1,4 +1,4 @@
-import type { RunRow, Runs } from './runs.ts'
+import type { RunRow, Runs } from './table/runs.ts'
 
 export type OnRun = (run: RunRow | undefined) => void
 

@@ -14,7 +14,7 @@ import type { FileStore, FileWriter } from './files/files.ts'
 import type { Queue } from './queue.ts'
 import type { Report } from './report.ts'
 import type { RunEvents } from './run-events.ts'
-import { isOpen, type RunEnd, type RunLimits, type RunRow, type Runs } from './runs.ts'
+import { isOpen, type RunEnd, type RunLimits, type RunRow, type Runs } from './table/runs.ts'
 import { isTransient } from './transient.ts'
 import type { RunWatch } from './watch.ts'
 

@@ -8,7 +8,7 @@ import {
   CSV_EXPORT_RUN_EXPIRED
 } from '../errors.ts'
 import type { FileStore } from '../files/files.ts'
-import type { RunRow, Runs } from '../runs.ts'
+import type { RunRow, Runs } from '../table/runs.ts'
 
 /** Milliseconds that a file outlives its run for a reader that has begun, and between two words of it that it still reads. */
 const readerGrace = 600_000

@@ -8,7 +8,7 @@ import {
 } from '../errors.ts'
 import type { FileStore } from '../files/files.ts'
 import type { Report } from '../report.ts'
-import { isOpen, type RunRow, type Runs } from '../runs.ts'
+import { isOpen, type RunRow, type Runs } from '../table/runs.ts'
 import type { RunWatch } from '../watch.ts'
 import { sendRunFile } from './files.ts'
 import { withParameters } from './parameters.ts'

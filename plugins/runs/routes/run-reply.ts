@@ -1,4 +1,4 @@
-import type { RunRow } from '../runs.ts'
+import type { RunRow } from '../table/runs.ts'
 
 /** Seconds after which to look again. */
 export const retryAfter = 1

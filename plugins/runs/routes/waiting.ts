@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import { isOpen, type RunRow } from '../runs.ts'
+import { isOpen, type RunRow } from '../table/runs.ts'
 import type { RunWatch } from '../watch.ts'
 
 /** Seconds: what a client may have itself wait, as proxies cut silent connections. */

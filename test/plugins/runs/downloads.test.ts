@@ -6,8 +6,8 @@ import pg from 'pg'
 import t from 'tap'
 import { MemoryReceipts, type Receipt } from '../../../plugins/csv-export/index.ts'
 import { defineReport } from '../../../plugins/runs/index.ts'
-import { Runs } from '../../../plugins/runs/runs.ts'
 import { Sweep } from '../../../plugins/runs/sweep.ts'
+import { Runs } from '../../../plugins/runs/table/runs.ts'
 import { curl, gate, Log } from '../../helper.ts'
 import {
   ask,

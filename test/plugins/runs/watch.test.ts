@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { RunRow } from '../../../plugins/runs/runs.ts'
+import type { RunRow } from '../../../plugins/runs/table/runs.ts'
 import { RunWatch } from '../../../plugins/runs/watch.ts'
 
 const run = { id: 'a', state: 'queued', file_id: null } as RunRow

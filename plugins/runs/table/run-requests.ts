@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { transaction } from './database.ts'
-import { CSV_EXPORT_IDEMPOTENCY_KEY_USED, CSV_EXPORT_TOO_MANY_RUNS } from './errors.ts'
+import { CSV_EXPORT_IDEMPOTENCY_KEY_USED, CSV_EXPORT_TOO_MANY_RUNS } from '../errors.ts'
 import { columns, type Enqueue, type RunLimits, type RunRow, type Runs, toRow } from './runs.ts'
+import { transaction } from './transaction.ts'
 
 /** What is asked for. */
 export interface RunRequest {

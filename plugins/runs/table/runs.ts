@@ -1,11 +1,11 @@
 import pg from 'pg'
-import { migrate, transaction } from './database.ts'
 import {
   CSV_EXPORT_CLAIM_LOST,
   CSV_EXPORT_TOO_MANY_BYTES,
   CSV_EXPORT_TOO_MANY_BYTES_OF_OWNER
-} from './errors.ts'
+} from '../errors.ts'
 import { migrations } from './schema.ts'
+import { migrate, transaction } from './transaction.ts'
 
 export type RunState = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'expired'
 
