@@ -8,7 +8,7 @@ ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
 COPY package.json package-lock.json .npmrc docker/sample-packages.ts ./
 RUN node sample-packages.ts && npm ci --omit=dev --omit=optional --ignore-scripts && npm cache clean --force
 
-COPY app.ts server.ts validation.ts ./
+COPY app.ts server.ts worker.ts validation.ts ./
 COPY plugins plugins
 COPY routes routes
 COPY database database
@@ -21,5 +21,5 @@ EXPOSE 3000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=15m \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.PORT).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
 
-# No npm in between, which would not pass SIGTERM on.
+# No npm in between, which would not pass SIGTERM on. A worker is the same image with `node worker.ts`.
 CMD ["node", "server.ts"]

@@ -1,7 +1,9 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import { defineCargoReport } from './database/cargo-report.ts'
 import postgres from './database/postgres.ts'
 import { PostgresReceipts } from './database/postgres-receipts.ts'
 import csvExport, { MemoryReceipts, type PluginOptions } from './plugins/csv-export/index.ts'
+import csvRuns, { type RunsOptions } from './plugins/runs/index.ts'
 import commands from './routes/commands.ts'
 import downloads from './routes/downloads.ts'
 import exports, { type Receipts } from './routes/exports.ts'
@@ -18,6 +20,8 @@ export interface AppOptions {
   databaseUrl?: string
   /** Milliseconds that running downloads get to finish when the server closes. @default 5000 */
   closeGrace?: number | undefined
+  /** Further options of report runs. */
+  runs?: Partial<RunsOptions>
   /** Further options of the export plugin. */
   exports?: PluginOptions
 }
@@ -35,6 +39,13 @@ export async function buildApp(options: AppOptions = {}): Promise<FastifyInstanc
   await app.register(commands)
   if (options.databaseUrl !== undefined) {
     await app.register(postgres, { url: options.databaseUrl })
+    await app.register(csvRuns, {
+      connectionString: options.databaseUrl,
+      reports: [defineCargoReport(app.pg.pool)],
+      // Everybody sees everything here.
+      owner: 'public',
+      ...options.runs
+    })
     await app.register(reports)
     await app.register(imports)
   }

@@ -9,9 +9,10 @@ import gzip from './measures/gzip.ts'
 import json from './measures/json.ts'
 import languages from './measures/languages.ts'
 import postgres from './measures/postgres.ts'
+import runs from './measures/runs.ts'
 import { Bench, isReached, line, MachineMoved, type Measure } from './measuring.ts'
 
-const measures: Measure[] = [...generator, ...languages, postgres, gzip, growth, clients, ...json]
+const measures: Measure[] = [...generator, ...languages, postgres, gzip, growth, clients, runs, ...json]
 
 function version(command: string, ...args: string[]): string | undefined {
   try {

@@ -12,6 +12,7 @@ const samplePackages = [
   'escape-html',
   'fastify',
   'pg',
+  'pg-boss',
   'pg-copy-streams',
   'pg-cursor'
 ]

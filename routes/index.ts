@@ -1,6 +1,6 @@
 import accepts from '@fastify/accepts'
-import escapeHtml from 'escape-html'
 import type { FastifyInstance, HTTPMethods } from 'fastify'
+import { type Choice, toPage } from './page/page.ts'
 
 const title = 'fastify-csv-export: the sample server'
 const introduction = [
@@ -9,7 +9,7 @@ const introduction = [
   'docs/sample-server.md describes every route and its parameters.'
 ]
 
-interface Example {
+export interface Example {
   route: string
   about: string
   /** Options of curl that come before the URL. */
@@ -18,6 +18,9 @@ interface Example {
   /** What a shell adds to the path. */
   pathEnd?: string
 }
+
+/** From the Location of the reply that the line before has kept. */
+const runId = "$(grep -i '^location' run.txt | cut -c 17-52)"
 
 /** In an order in which each finds what it needs. A test compares them with the routes that are registered. */
 const examples: Example[] = [
@@ -46,6 +49,55 @@ const examples: Example[] = [
       'A report from PostgreSQL through a cursor. Filters: commodity, origin, destination, minWeight, maxWeight, shippedAfter, shippedBefore, import, limit.',
     options: '-o cargoes.csv',
     path: '/reports/cargoes.csv?commodity=Tea'
+  },
+  {
+    route: 'POST /reports/cargoes/runs',
+    about:
+      'The same report as a run: made in the background, and kept for a day. The filters are a JSON body. The reply names the run.',
+    options: String.raw`-D run.txt -w '\n' -H 'Content-Type: application/json' -d '{"commodity":"Tea"}'`,
+    path: '/reports/cargoes/runs'
+  },
+  {
+    route: 'GET /runs/:id',
+    about: 'How far it is. With this Prefer the reply comes when the run has ended, or after 30 seconds.',
+    options: String.raw`-H 'Prefer: wait=30' -w '\n'`,
+    path: '/runs/',
+    pathEnd: runId
+  },
+  {
+    route: 'GET /runs/:id/result',
+    about:
+      'Leads to the file of a run that succeeded. Here it takes the first 1,000 bytes alone, as if the download had broken.',
+    options: '-L -r 0-999 -D result.txt -o tea.csv',
+    path: '/runs/',
+    pathEnd: `${runId}/result`
+  },
+  {
+    route: 'GET /runs/:id/files/:fileId',
+    about: 'The file, or the rest of one that has broken: -C - asks for what is not there yet.',
+    options: '-C - -o tea.csv',
+    path: '/runs/',
+    pathEnd: "$(grep -i '^location' result.txt | cut -c 17-95)"
+  },
+  {
+    route: 'GET /runs',
+    about: 'The latest runs.',
+    options: String.raw`-w '\n'`,
+    path: '/runs?limit=5'
+  },
+  {
+    route: 'POST /runs/:id/cancel',
+    about: 'Ends a run, and its statement in the database. One that has ended stays as it is.',
+    options: String.raw`-X POST -w '\n'`,
+    path: '/runs/',
+    pathEnd: `${runId}/cancel`
+  },
+  {
+    route: 'DELETE /runs/:id',
+    about: 'Removes a run that has ended, and its file.',
+    options: '-X DELETE',
+    path: '/runs/',
+    pathEnd: runId
   },
   {
     route: 'POST /imports',
@@ -80,67 +132,41 @@ const examples: Example[] = [
   { route: 'GET /', about: 'This page: text for curl, HTML for a browser.', path: '/' }
 ]
 
+/** What people can choose on the page. */
+const choices: Choice[] = [
+  { label: 'All cargoes', report: 'cargoes', parameters: {} },
+  { label: 'Cargoes of tea', report: 'cargoes', parameters: { commodity: 'Tea' } },
+  { label: 'Cargoes from Santos', report: 'cargoes', parameters: { origin: 'Santos' } }
+]
+
 export default async function index(app: FastifyInstance): Promise<void> {
   await app.register(accepts)
 
-  // A server without a database has no reports.
+  // A server without a database has no reports, and no runs of them.
   let available: Example[] = []
+  let offered: Choice[] = []
   app.addHook('onReady', async () => {
     available = examples.filter(({ route }) => {
       const [method, url] = route.split(' ') as [HTTPMethods, string]
       return app.hasRoute({ method, url })
     })
+    offered = choices.filter(({ report }) => app.hasRoute({ method: 'POST', url: `/reports/${report}/runs` }))
   })
 
   app.get('/', (request, reply) => {
     const origin = `${request.protocol}://${request.host}`
+    const lines = available.map((example) => ({ ...example, line: curl(example, origin) }))
     reply.header('vary', 'Accept').header('x-content-type-options', 'nosniff')
     if (request.type(['text/plain', 'text/html']) === 'text/html') {
-      // The page holds nothing but text, links and its own style.
-      reply.header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'")
-      return reply.type('text/html; charset=utf-8').send(toHtml(available, origin))
+      const { html, policy } = toPage({ title, introduction, lines, choices: offered })
+      return reply.header('content-security-policy', policy).type('text/html; charset=utf-8').send(html)
     }
-    return reply.type('text/plain; charset=utf-8').send(toText(available, origin))
+    const entries = lines.map(({ route, about, line }) => `${route}\n  ${about}\n  ${line}`)
+    return reply
+      .type('text/plain; charset=utf-8')
+      .send(`${[title, ...introduction, ...entries].join('\n\n')}\n`)
   })
 }
-
-function toText(examples: Example[], origin: string): string {
-  const entries = examples.map(
-    (example) => `${example.route}\n  ${example.about}\n  ${curl(example, origin)}`
-  )
-  return `${[title, ...introduction, ...entries].join('\n\n')}\n`
-}
-
-function toHtml(examples: Example[], origin: string): string {
-  const entries = examples.map((example) => {
-    const { route, about, path, pathEnd } = example
-    const heading =
-      route.startsWith('GET ') && pathEnd === undefined
-        ? `<a href="${escapeHtml(path)}">${escapeHtml(route)}</a>`
-        : escapeHtml(route)
-    return `<h2>${heading}</h2>\n<p>${escapeHtml(about)}</p>\n<pre>${escapeHtml(curl(example, origin))}</pre>`
-  })
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${title}</title>
-<style>${style}</style>
-<h1>${title}</h1>
-${introduction.map((text) => `<p>${text}</p>`).join('\n')}
-${entries.join('\n')}
-</html>
-`
-}
-
-const style = `
-:root { color-scheme: light dark }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; margin-bottom: 0 }
-h2 { font: 600 1rem/1.5 ui-monospace, monospace; margin: 1.8rem 0 0 }
-p { margin: 0.2rem 0 0.5rem }
-pre { margin: 0; padding: 0.6rem 0.8rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: 0.4rem; background: #8882 }
-`
 
 function curl({ options, path, pathEnd }: Example, origin: string): string {
   const url = quoteForShell(origin + path) + (pathEnd === undefined ? '' : `"${pathEnd}"`)

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { to as copyTo } from 'pg-copy-streams'
 import type { Test } from 'tap'
-import { buildApp } from '../app.ts'
+import { type AppOptions, buildApp } from '../app.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../database/embedded-postgres.ts'
 import { prepareDatabase } from '../database/prepare.ts'
 import { Log, type TestServer } from './helper.ts'
@@ -46,10 +46,17 @@ export async function startDatabase(t: Test, options: { rows?: number } = {}): P
   return (await startPostgres(t, options)).url
 }
 
-/** The sample server on a real socket. */
-export async function serveApp(t: Test, databaseUrl: string): Promise<TestServer> {
+/**
+ * The sample server on a real socket.
+ * @param runs further options of report runs
+ */
+export async function serveApp(
+  t: Test,
+  databaseUrl: string,
+  runs: NonNullable<AppOptions['runs']> = {}
+): Promise<TestServer> {
   const log = new Log()
-  const app = await buildApp({ databaseUrl, closeGrace: 0, logger: { stream: log.stream } })
+  const app = await buildApp({ databaseUrl, closeGrace: 0, runs, logger: { stream: log.stream } })
   await app.listen({ host: '127.0.0.1', port: 0 })
   t.teardown(() => app.close())
   return { app, url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, log }

@@ -16,6 +16,12 @@ function timeAfter(name: string, text: string): number {
   return Number(digits.replaceAll('_', '')) * (factors[unit] as number)
 }
 
+/** What the compose file says of one service. */
+async function partOf(service: string): Promise<string> {
+  const compose = await read('docker-compose.yml')
+  return compose.slice(compose.indexOf(`\n  ${service}:`)).split(/\n\n/)[0] as string
+}
+
 t.test('nginx waits a little longer than the app, which can say what it waited for', async (t) => {
   const nginx = await read('docker/nginx.conf')
   const silence = timeAfter('stalledAfter', await read('routes/imports.ts'))
@@ -31,10 +37,40 @@ t.test('nginx waits a little longer than the app, which can say what it waited f
   }
 })
 
-t.test('Docker waits longer for the end of the server than the server itself', async (t) => {
-  const own = timeAfter('delay', await read('server.ts'))
+for (const [service, program] of Object.entries({ app: 'server.ts', worker: 'worker.ts' })) {
+  t.test(`Docker waits longer for the end of the ${service} than it does itself`, async (t) => {
+    const own = timeAfter('delay', await read(program))
+    t.ok(own > 0 && timeAfter('stop_grace_period', await partOf(service)) > own)
+    t.match(await read('Dockerfile'), new RegExp(`COPY .*\\b${program}`), 'it is in the image')
+  })
+}
+
+t.test('connections are counted as the code has them, and fit into PostgreSQL', async (t) => {
+  const number = async (path: string, pattern: RegExp): Promise<number> =>
+    Number(pattern.exec(await read(path))?.[1])
+  const receipts = await number('database/postgres-receipts.ts', /\bmax: (\d+)/)
+  const pool = await number('database/postgres.ts', /\bmaxConnections = (\d+)/)
+  const runs = await number('plugins/runs/index.ts', /'runs', (\d+)/)
+  const downloads = await number('plugins/runs/index.ts', /'run downloads', (\d+)/)
+  const queue = await number('plugins/runs/queue.ts', /\bmax: (\d+)/)
+  const table = [
+    ['pool', pool, 1],
+    ['receipts', receipts, 0],
+    ['runs', runs, runs],
+    ['downloads', downloads, 0],
+    ['queue', queue, queue],
+    ['listening', 1, 1]
+  ] as const
+  const docs = await read('docs/runs.md')
+  for (const [name, app, worker] of table)
+    t.match(docs, new RegExp(`^\\| ${name} +\\|.*\\| +${app} +\\| +${worker} +\\|$`, 'm'), name)
+  const sum = (column: 1 | 2): number => table.reduce((total, row) => total + row[column], 0)
+  const [app, worker] = [sum(1), sum(2)]
+  t.match(docs, new RegExp(`^\\| together +\\|.*\\| +${app} +\\| +${worker} +\\|$`, 'm'))
   const compose = await read('docker-compose.yml')
-  t.ok(timeAfter('stop_grace_period', compose.slice(compose.indexOf('\n  app:'))) > own)
+  t.match(compose, `An app takes up to ${app} of them, a worker up to ${worker}.`)
+  const [, apps, workers] = /--scale app=(\d+) --scale worker=(\d+)/.exec(compose) as unknown as number[]
+  t.ok(Number(apps) * app + Number(workers) * worker <= 97)
 })
 
 t.test('the image has the packages that the sample server imports', async (t) => {
@@ -45,9 +81,9 @@ t.test('the image has the packages that the sample server imports', async (t) =>
   const imported = new Set<string>()
   for await (const path of glob('{*.ts,{routes,database,plugins}/**/*.ts}', { cwd: root })) {
     if (path === 'build.ts') continue
-    for (const [, name] of (await read(path)).matchAll(
-      /(?:\bfrom |\bimport\()'((?:@[\w-]+\/)?[\w-]+)(?=['/])/g
-    ))
+    // What an example in a docstring imports is its reader's.
+    const code = (await read(path)).replaceAll(/\/\*\*.*?\*\//gs, '')
+    for (const [, name] of code.matchAll(/(?:\bfrom |\bimport\()'((?:@[\w-]+\/)?[\w-]+)(?=['/])/g))
       imported.add(name as string)
   }
   t.same(Object.keys(dependencies).sort(), [...imported].sort())

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import * as errors from '../plugins/csv-export/errors.ts'
 import { csvOptions } from '../plugins/csv-export/options/options.ts'
+import * as runErrors from '../plugins/runs/errors.ts'
 
 const read = (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
 
@@ -12,7 +13,9 @@ function names(text: string, heading: string): string[] {
 }
 
 t.test('docs/errors.md lists every error code', async (t) => {
-  t.same(names(await read('docs/errors.md'), '# Errors').sort(), Object.keys(errors).sort())
+  const page = await read('docs/errors.md')
+  t.same(names(page, '# Errors').sort(), Object.keys(errors).sort())
+  t.same(names(page, '## Report runs').sort(), Object.keys(runErrors).sort())
 })
 
 t.test('the README has a few options, as docs/options.md has them', async (t) => {

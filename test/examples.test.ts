@@ -1,8 +1,13 @@
 import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { glob, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
+import { serveApp, startDatabase, temporaryFolder } from './database.ts'
 import { curl } from './helper.ts'
+import { startCuttingProxy } from './long/cutting-proxy.ts'
 
 const root = new URL('..', import.meta.url)
 const read = (path: string) => readFile(new URL(path, root), 'utf8')
@@ -33,7 +38,7 @@ async function untried(page: string): Promise<string[]> {
   return blocks.filter((block) => !isTried(unindented(block)))
 }
 
-for (const page of ['README.md', 'docs/migrating.md']) {
+for (const page of ['README.md', 'docs/migrating.md', 'docs/runs.md']) {
   t.test(`the code in ${page} is that of programs that run`, async (t) => t.same(await untried(page), []))
 }
 
@@ -55,4 +60,23 @@ t.test('examples/migrating.ts keeps the bytes of other writers', async (t) => {
     t.match(before, { code: 0, body: /^"?id"?,/ })
     t.same(await curl(`${url}/${writer}/after`), before, writer)
   }
+})
+
+t.test('examples/run.ts has a whole file, however often its download breaks', async (t) => {
+  const { url } = await serveApp(t, await startDatabase(t))
+  const proxy = await startCuttingProxy(t, url, () => 60_000)
+  const file = join(await temporaryFolder(t), 'tea.csv')
+  const child = spawn(process.execPath, ['examples/run.ts', proxy.url, file], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'close')])
+  t.equal(code, 0)
+  t.ok(proxy.cuts >= 2, `${proxy.cuts} cuts`)
+  t.equal(output.match(/^the download broke/gm)?.length, proxy.cuts)
+  const sha256 = createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex')
+  t.ok(output.endsWith(`sha256 ${sha256}\n`))
+  t.equal(await readFile(file, 'utf8'), (await curl(`${url}/reports/cargoes.csv?commodity=Tea`)).body)
 })

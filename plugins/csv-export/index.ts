@@ -1,11 +1,17 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { CsvEncoder, type Encoder } from './csv/encoder.ts'
-import { ChunkEncoder, EncodedRows } from './csv/ready-text.ts'
+import { ChunkEncoder, EncodedRows, KeptBytes } from './csv/ready-text.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
 import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions } from './options/check.ts'
-import { type ContentCoding, contentCodings, type Heartbeat } from './options/http.ts'
+import {
+  type ContentCoding,
+  contentCodings,
+  type Heartbeat,
+  type ViewerOptions,
+  viewerOf
+} from './options/http.ts'
 import { defined } from './options/option.ts'
 import {
   type BatchOptions,
@@ -105,8 +111,39 @@ declare module 'fastify' {
   }
 }
 
-type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding'> &
-  Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] }
+/** A chunk is sent when it is yielded, and is no row. */
+const withoutRows = { chunkSize: 0, batches: false, compress: false, maxRows: 0 } as const
+
+/** They have held while it was made, for whom it was made. */
+const withoutLimits = { maxBytes: 0, maxDuration: 0, digest: false, viewer: undefined } as const
+
+function csvType(hasHeader: boolean | string | Buffer): string {
+  return `text/csv; charset=utf-8; header=${hasHeader ? 'present' : 'absent'}`
+}
+
+/** For what else is published here. */
+export const internals = Symbol('fastify-csv-export.internals')
+
+export interface Internals {
+  /** The defaults given at registration. */
+  registered: PluginOptions
+  sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply
+}
+
+export interface KeptFile {
+  /** Options that it was made with. */
+  csv: CsvOptions
+  report: string
+  /** What it is sent with, and no error in its place. */
+  headers: Readonly<Record<string, string>>
+  /** What its receipt says once all has been sent; 0 for a part, of which nobody knows. */
+  rows: number
+  /** Bytes. */
+  length: number
+}
+
+type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding' | 'viewer'> &
+  Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] } & ViewerOptions
 
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
   checkPluginOptions(options)
@@ -156,34 +193,41 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const settings = settle(csvDefaults, registered, options)
       checkSettings(settings)
       const { encoded, header } = settings
-      setType(this, `text/csv; charset=utf-8; header=${header ? 'present' : 'absent'}`)
       const encoder = encoded ? new EncodedRows(header) : new CsvEncoder(settings, () => source.columns)
-      return { encoder, settings }
+      return { encoder, settings, type: csvType(header) }
     })
   } as FastifyReply['csv'])
 
   app.decorateReply('streamText', function (this: FastifyReply, chunks, options = {}) {
     return stream(this, 'streamText', chunks, () => {
       checkStreamTextOptions(options)
-      // A chunk is sent when it is yielded, and is no row.
-      const settings = {
-        ...settle(streamTextDefaults, registered, options),
-        chunkSize: 0,
-        batches: false,
-        compress: false,
-        maxRows: 0
-      }
-      setType(this, settings.type)
-      return { encoder: new ChunkEncoder(), settings }
+      const settings = { ...settle(streamTextDefaults, registered, options), ...withoutRows }
+      return { encoder: new ChunkEncoder(), settings, type: settings.type }
     })
   } as FastifyReply['streamText'])
+
+  app.decorate(internals, { registered, sendFile })
+
+  /** A file that is there already, or a part of it: as many bytes as the head says, or a break. */
+  function sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply {
+    return stream(reply, 'file', chunks, () => {
+      const { csv, headers, rows, ...own } = file
+      const settings = { ...settle(csvDefaults, registered, csv), ...withoutRows, ...withoutLimits, ...own }
+      return { encoder: new KeptBytes(rows, file.length), settings, type: csvType(settings.header), headers }
+    })
+  }
 
   /** What both helpers share: a source, let go of when anything is wrong, and a body handed to Fastify. */
   function stream<R extends FastifyReply, T>(
     reply: R,
-    helper: 'csv' | 'streamText',
+    helper: BodyOptions['helper'],
     input: SourceInput<T>,
-    prepare: (source: Source<T>) => { encoder: Encoder<T>; settings: ReplySettings }
+    prepare: (source: Source<T>) => {
+      encoder: Encoder<T>
+      settings: ReplySettings
+      type: string
+      headers?: KeptFile['headers']
+    }
   ): R {
     let id: string | undefined
     const source = new Source(helper === 'csv' ? 'rows' : 'chunks', input, (err) =>
@@ -197,13 +241,19 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const { request } = reply
       const { range } = request.headers
       // Some clients would append what a 200 brings to what they have got of an earlier export (docs/failures.md).
-      if (range !== undefined && !/^bytes=0+-/.test(range)) throw new CSV_EXPORT_RANGE(range)
+      // Who sends a file has looked at it.
+      if (helper !== 'file' && range !== undefined && !/^bytes=0+-/.test(range))
+        throw new CSV_EXPORT_RANGE(range)
       const key = server.concurrencyKey?.(request)
       if (key !== undefined) checkReturned('concurrencyKey', key)
       running.admit(reply, key)
       id = server.genExportId(request)
       checkExportId(id)
-      const { encoder, settings } = prepare(source)
+      const { encoder, settings, type, headers } = prepare(source)
+      const viewer = viewerOf(settings, request)
+      // From here on nothing throws: an error reply would have these headers too.
+      setType(reply, type)
+      if (headers !== undefined) reply.headers(headers)
       const report = settings.report ?? request.routeOptions.url ?? request.url
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []
@@ -212,7 +262,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         reply,
         source,
         encoder,
-        { ...settings, id, report, helper, key, coding },
+        { ...settings, id, report, helper, key, coding, viewer },
         running
       )
       // Whichever is the latest then.

@@ -44,6 +44,7 @@ t.test('the files of the image', async (t) => {
   const { stdout } = await promisify(execFile)('du', ['-sk', join(folder, 'node_modules')])
   const kibibytes = Number.parseInt(stdout, 10)
   t.ok(kibibytes < 40_000, `packages take ${kibibytes} KiB`)
+  t.comment(`packages take ${kibibytes} KiB`)
   const packages = await readdir(join(folder, 'node_modules'))
   for (const tool of ['tap', 'typescript', '@biomejs', 'node']) t.notOk(packages.includes(tool), tool)
 
@@ -74,7 +75,17 @@ t.test('the files of the image', async (t) => {
   t.match((await curl('-F', `file=@${report}`, `${origin}/imports`)).body, /^import 1: 1000 rows$/m)
   t.match((await curl(`${origin}/download_csv_streaming?rows=1`)).body, 'Hello,world,0')
 
-  const ended = once(server, 'exit')
-  server.kill('SIGTERM')
-  t.same(await ended, [0, null])
+  const worker = spawn(file, ['worker.ts'], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => worker.kill('SIGKILL'))
+  const log = await printed(worker.stdout, /the worker waits for runs/)
+  worker.stdout.resume()
+  const { port: workerPort } = new URL(/http:[\d.:/]+/.exec(log)?.[0] as string)
+  await promisify(execFile)(node, probe, { env: { ...env, PORT: workerPort } })
+  t.pass('it is content with a worker, too')
+
+  for (const process of [server, worker]) {
+    const ended = once(process, 'exit')
+    process.kill('SIGTERM')
+    t.same(await ended, [0, null])
+  }
 })

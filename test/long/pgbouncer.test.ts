@@ -3,6 +3,8 @@ import { copyRows, cursorRows } from '../../plugins/pg/index.ts'
 import { connect, serveApp, startDatabase, untilNoneBusy } from '../database.ts'
 import { curl } from '../helper.ts'
 import { collect, isUsable, iterate, openPool, until, untilBack } from '../plugins/pg/pools.ts'
+import { contract } from '../plugins/runs/files/contract.ts'
+import { openFiles } from '../plugins/runs/files/postgres-store.ts'
 import { skipWithout } from '../programs.ts'
 import { startPgBouncer } from './pgbouncer.ts'
 
@@ -57,6 +59,21 @@ t.test('behind PgBouncer in transaction mode', { skip }, async (t) => {
     })
   }
 
+  t.test('files of runs', async (t) => {
+    contract(t, await openFiles(t, bouncer, { schema: 'runs' }), { large: 8_388_613 })
+  })
+
+  t.test('a run is made without LISTEN, and its file is read in parts', async (t) => {
+    const { url: origin } = await serveApp(t, bouncer, { notify: false })
+    const { body } = await curl('-X', 'POST', `${origin}/reports/cargoes/runs`)
+    const run = `${origin}/runs/${JSON.parse(body).id}`
+    const ended = JSON.parse((await curl('-H', 'Prefer: wait=30', run)).body)
+    t.match(ended, { state: 'succeeded', result: { rows: 2_000 } })
+    const { body: part } = await curl('-L', '-r', '1000-1999', `${run}/result`)
+    const { body: whole } = await curl(`${origin}/reports/cargoes.csv`)
+    t.equal(part, Buffer.from(whole).subarray(1_000, 2_000).toString())
+  })
+
   t.test('the sample server has its reports and their receipts', async (t) => {
     const { url: app } = await serveApp(t, bouncer)
     const { code, body } = await curl('-i', `${app}/reports/cargoes.csv`)
@@ -64,7 +81,8 @@ t.test('behind PgBouncer in transaction mode', { skip }, async (t) => {
     t.equal(body.match(/^\d+,/gm)?.length, 2_000)
     const [, id] = /^export-id: (\S+)/im.exec(body) as RegExpExecArray
     const receipt = async () =>
-      (await database.query('SELECT receipt FROM receipts WHERE id = $1', [id])).rows[0]?.receipt
+      (await database.query('SELECT receipt FROM receipts WHERE id = $1 AND has_ended', [id])).rows[0]
+        ?.receipt
     let found = await receipt()
     while (found === undefined) found = await receipt()
     t.match(found, { status: 'complete', rows: 2_000 })

@@ -1,8 +1,8 @@
 import { execFile, spawn } from 'node:child_process'
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import diagnostics from 'node:diagnostics_channel'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
@@ -49,8 +49,9 @@ t.test('every route is listed, with a curl line, and no other', async (t) => {
 t.test('the lines work when they are pasted into a shell, in their order', async (t) => {
   const { body } = await read(await listen(await build(t, { databaseUrl })))
   const lines = body.match(/^ {2}curl .*$/gm) ?? []
+  const cwd = await temporaryFolder(t)
   const shell = spawn('sh', ['-e'], {
-    cwd: await temporaryFolder(t),
+    cwd,
     stdio: ['pipe', 'pipe', 'inherit']
   })
   shell.stdin.end(`curl() { command curl --fail -sS "$@"; }\n${lines.join('\n')}\n`)
@@ -59,12 +60,17 @@ t.test('the lines work when they are pasted into a shell, in their order', async
   const expected = [
     /^Hello,world,4\r?$/gm,
     /"status":"complete"/,
+    /"state":"queued"/,
+    /"state":"succeeded"/,
     /^import 1: \d\d+ rows$/m,
     /^line 5 /m,
     /^lift-off$/m
   ]
   for (const pattern of expected) t.match(printed, pattern)
   t.ok(printed.length < 20_000, 'and none floods the terminal')
+  const [report, run] = await Promise.all(['cargoes.csv', 'tea.csv'].map((file) => readFile(join(cwd, file))))
+  t.ok(report.length > 1_000, 'the rest of the run was resumed')
+  t.ok(run.equals(report), 'the run has the bytes of the report')
 })
 
 t.test('curl gets text, a browser a page', async (t) => {
@@ -112,8 +118,27 @@ t.test("the host of the lines is the request's own, harmless in a shell and in a
   t.match(page, '&quot;&lt;b&gt;&amp;')
 })
 
-t.test('a server without a database promises no reports', async (t) => {
-  const { body } = await read(await listen(await build(t)))
+t.test('the page runs its own script alone, and loads nothing', async (t) => {
+  const { body, headers } = await read(await listen(await build(t, { databaseUrl })), { accept: browser })
+  const policy = String(headers['content-security-policy']).split('; ')
+  for (const [, name, content] of body.matchAll(/<(style|script)>(.*?)<\/\1>/gs) as Iterable<string[]>) {
+    const hash = createHash('sha256')
+      .update(content as string)
+      .digest('base64')
+    t.ok(policy.includes(`${name}-src 'sha256-${hash}'`), name)
+  }
+  t.match(body, /<script>.*<select|<select.*<script>/s)
+  t.notMatch(policy.join(), /unsafe|\*|https?:/)
+  for (const own of ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"])
+    t.ok(policy.includes(own), own)
+})
+
+t.test('a server without a database promises no reports, and no runs', async (t) => {
+  const origin = await listen(await build(t))
+  const { body } = await read(origin)
   t.match(body, '/download_csv_streaming')
-  t.notMatch(body, /reports|imports/)
+  t.notMatch(body, /reports|imports|runs/)
+  const { body: page, headers } = await read(origin, { accept: browser })
+  t.notMatch(page, /<script|<select|\/reports|\/runs/)
+  t.notMatch(String(headers['content-security-policy']), /script-src|connect-src/)
 })

@@ -100,6 +100,24 @@ for (const [name, values] of Object.entries(wrong)) {
   })
 }
 
+t.test('a wrong or unknown parameter is the same 400 of a report and of its run', async (t) => {
+  const headers = { 'content-type': 'application/json' }
+  for (const [name, value, explanation] of [
+    ['limit', '-1', 'parameters: parameter "limit" must be >= 0, got -1'],
+    ['comodity', '1', 'parameters: unknown parameter "comodity" (known: commodity, origin, ']
+  ] as const) {
+    const replies = await Promise.all([
+      request(`${url}/reports/cargoes.csv?${name}=${value}`),
+      request(`${url}/reports/cargoes.csv?${name}=${value}`, { headers: { prefer: 'respond-async' } }),
+      request(`${url}/reports/cargoes/runs`, { method: 'POST', headers, body: `{"${name}":${value}}` })
+    ])
+    for (const { statusCode, body } of replies) {
+      t.equal(statusCode, 400)
+      t.ok(((await body.json()) as { message: string }).message.startsWith(explanation))
+    }
+  }
+})
+
 t.test('what is no UTF-8 in percent-encoding is a 400 that names the parameter', async (t) => {
   const ask = async (path: string) => {
     const { body } = await curl('-w', '\\n%{http_code}', '--request-target', path, url)

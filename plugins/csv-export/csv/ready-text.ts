@@ -86,6 +86,36 @@ export class ChunkEncoder implements Encoder<unknown> {
   }
 }
 
+/** Bytes of a file that was made before. */
+export class KeptBytes implements Encoder<Uint8Array> {
+  count = 0
+  readonly escapedCells = 0
+  readonly columnsWithoutValue = null
+  readonly keysWithoutColumn = null
+  readonly #rows: number
+  #left: number
+
+  /** @param rows that there are in all of its `length` bytes */
+  constructor(rows: number, length: number) {
+    this.#rows = rows
+    this.#left = length
+  }
+
+  encode(chunk: Uint8Array): Uint8Array {
+    this.#left -= chunk.length
+    if (this.#left === 0) this.count = this.#rows
+    return chunk
+  }
+
+  begin(): string {
+    return ''
+  }
+
+  end(): string {
+    return ''
+  }
+}
+
 /** A piece of text, and the half of a surrogate pair that has to wait for its other half. */
 const lastHalf = /[\ud800-\udbff]$/
 

@@ -37,7 +37,7 @@ const notAtRegistration = refused(rowsOptions, 'given to reply.csv(), not at reg
 const anything = rule<any>(() => true, '')
 
 /** Fastify's own, which it checks itself, and which @fastify/autoload gives to every plugin. */
-const ofFastify = {
+export const ofFastify = {
   prefix: anything,
   logLevel: anything,
   logSerializers: anything
@@ -71,6 +71,18 @@ export function checkStreamTextOptions(options: unknown): asserts options is Str
 export function checkPluginOptions(options: unknown): asserts options is PluginOptions {
   check(options, rulesOf.registration)
   checkTogether(options as PluginOptions)
+}
+
+/**
+ * As `checkCsvOptions`, for the options of a plugin that builds on this one.
+ * @param required names that must be given
+ */
+export function checkOptions(options: unknown, rules: Rules, required: readonly string[]): void {
+  check(options, rules)
+  for (const name of required) {
+    const value = (options as Record<string, unknown>)[name]
+    if (value === undefined) throw refusal(name, (rules[name] as Rule<unknown>).expected, value)
+  }
 }
 
 function isEncoded(options: unknown): boolean {

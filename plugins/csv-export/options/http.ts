@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { isPromiseLike } from '../describe.ts'
 import type { Receipt } from '../receipts/receipts.ts'
 import {
   func,
@@ -10,6 +11,7 @@ import {
   milliseconds,
   type OptionsOf,
   option,
+  refusal,
   rule,
   string
 } from './option.ts'
@@ -41,6 +43,18 @@ export const httpOptions = {
   commitAfter: option(milliseconds, 10_000),
   stallTimeout: option(milliseconds, 120_000)
 } satisfies OptionsOf<HttpOptions>
+
+/** Options of rows that are not everybody's. */
+export interface ViewerOptions {
+  /**
+   * Gives what a request's user may see, as JSON: the `viewer` of the rows function. Asked once, at the call. @default none
+   */
+  viewer?: ((request: FastifyRequest) => unknown) | undefined
+}
+
+export const viewerOptions = { viewer: option(func) } satisfies OptionsOf<ViewerOptions>
+
+export const json = rule<unknown>((value) => isJson(value), 'what JSON can hold')
 
 /** Options of a file that is downloaded. */
 export interface DownloadOptions {
@@ -98,4 +112,26 @@ export const plainTextOptions = {
 
 function isTimerDelay(value: unknown): boolean {
   return typeof value === 'number' && value >= 1 && value <= maxTimerDelay
+}
+
+/** Asks whose a request is: what a run of it, in another process, would be told too. */
+export function viewerOf({ viewer }: ViewerOptions, request: FastifyRequest): unknown {
+  const value = viewer?.(request)
+  // JSON makes {} of a promise: a viewer who is nobody, where a lack of filters may show all rows.
+  if (isPromiseLike(value)) throw refusal('viewer', 'a function that returns JSON, no promise', value)
+  if (value !== undefined && !isJson(value)) throw refusal('viewer', 'a function that returns JSON', value)
+  return throughJson(value)
+}
+
+/** What is left of a value where it is kept as JSON. */
+export function throughJson(value: unknown): unknown {
+  return value === undefined ? undefined : JSON.parse(JSON.stringify(value))
+}
+
+function isJson(value: unknown): boolean {
+  try {
+    return JSON.stringify(value) !== undefined
+  } catch {
+    return false
+  }
 }

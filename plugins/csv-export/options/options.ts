@@ -3,8 +3,11 @@ import {
   downloadOptions,
   type HttpOptions,
   httpOptions,
+  json,
   type PlainTextOptions,
-  plainTextOptions
+  plainTextOptions,
+  type ViewerOptions,
+  viewerOptions
 } from './http.ts'
 import { boolean, type DefaultsOf, defaultsOf, type OptionsOf, option } from './option.ts'
 import { type QuotingOptions, quotingOptions } from './quoting.ts'
@@ -25,6 +28,7 @@ export interface CsvOptions<Row = any>
   extends StreamOptions,
     HttpOptions,
     DownloadOptions,
+    ViewerOptions,
     FileOptions,
     RowsOptions,
     TextOptions<Row>,
@@ -34,6 +38,7 @@ export const csvOptions = {
   ...streamOptions,
   ...httpOptions,
   ...downloadOptions,
+  ...viewerOptions,
   ...fileOptions,
   ...rowsOptions,
   ...textOptions,
@@ -53,7 +58,13 @@ interface Encoded {
 }
 
 /** Options of `reply.csv()` with rows that are encoded already: none that would change their text. */
-export interface EncodedOptions extends StreamOptions, HttpOptions, DownloadOptions, FileOptions, Encoded {}
+export interface EncodedOptions
+  extends StreamOptions,
+    HttpOptions,
+    DownloadOptions,
+    ViewerOptions,
+    FileOptions,
+    Encoded {}
 
 /**
  * What `reply.csv()` takes after the rows, by what they are: one signature for each count of arguments, so that the
@@ -66,13 +77,15 @@ export interface CsvOptionsFor<Item> {
   wrong: CsvOptions
 }
 
-/** How `toCsv()` gives its chunks. */
-interface FlushOptions {
+/** Of `toCsv()` alone. */
+interface OwnOptions {
+  /** The `viewer` of the rows function, as JSON; there is no request to ask. @default none */
+  viewer?: unknown
   /** Whether a chunk is given as soon as the rows pause; else each but the last is full. @default true */
   flush?: boolean | undefined
 }
 
-const flushOptions = { flush: option(boolean, true) } satisfies OptionsOf<FlushOptions>
+const ownOptions = { viewer: option(json), flush: option(boolean, true) } satisfies OptionsOf<OwnOptions>
 
 /** Options of `toCsv()`: those of `reply.csv()` that are not about HTTP. */
 export interface ToCsvOptions<Row = any>
@@ -81,7 +94,7 @@ export interface ToCsvOptions<Row = any>
     RowsOptions,
     TextOptions<Row>,
     QuotingOptions,
-    FlushOptions {}
+    OwnOptions {}
 
 export const toCsvOptions = {
   ...streamOptions,
@@ -89,8 +102,15 @@ export const toCsvOptions = {
   ...rowsOptions,
   ...textOptions,
   ...quotingOptions,
-  ...flushOptions
+  ...ownOptions
 } satisfies OptionsOf<ToCsvOptions>
+
+/** Of the options of a reply or of a server, those that `toCsv()` takes. */
+export function toCsvOptionsOf(options: CsvOptions | PluginOptions): ToCsvOptions {
+  // Theirs is asked a request for it.
+  const isTaken = (name: string) => Object.hasOwn(toCsvOptions, name) && name !== 'viewer'
+  return Object.fromEntries(Object.entries(options).filter(([name]) => isTaken(name)))
+}
 
 /** As `BatchOptions`, of `toCsv()`. */
 export interface BatchToCsvOptions<Row = any> extends ToCsvOptions<Row> {
@@ -98,7 +118,7 @@ export interface BatchToCsvOptions<Row = any> extends ToCsvOptions<Row> {
 }
 
 /** As `EncodedOptions`, of `toCsv()`. */
-export interface EncodedToCsvOptions extends StreamOptions, FileOptions, Encoded, FlushOptions {}
+export interface EncodedToCsvOptions extends StreamOptions, FileOptions, Encoded, OwnOptions {}
 
 /** As `CsvOptionsFor`, of `toCsv()`. */
 export interface ToCsvOptionsFor<Item> {
@@ -113,6 +133,7 @@ export interface PluginOptions
   extends StreamOptions,
     HttpOptions,
     DownloadOptions,
+    ViewerOptions,
     FileOptions,
     TextOptions,
     QuotingOptions,
@@ -122,6 +143,7 @@ export const pluginOptions = {
   ...streamOptions,
   ...httpOptions,
   ...downloadOptions,
+  ...viewerOptions,
   ...fileOptions,
   ...textOptions,
   ...quotingOptions,

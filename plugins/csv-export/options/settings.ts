@@ -1,5 +1,5 @@
 import { defined, refusal } from './option.ts'
-import type { FileSettings, PluginOptions } from './options.ts'
+import type { FileSettings } from './options.ts'
 import type { RowsOptions } from './rows.ts'
 import { checkSeparators, separatorsOf } from './separators.ts'
 import type { StreamOptions } from './stream.ts'
@@ -16,7 +16,7 @@ const excelPreset = { bom: true, recordDelimiter: '\r\n', formulas: 'escape' } s
  */
 export function settle<
   Defaults extends object,
-  Registered extends PluginOptions,
+  Registered extends Pick<TextOptions, 'excel'>,
   Options extends StreamOptions & Pick<TextOptions, 'excel'>
 >(defaults: Defaults, registered: Registered, options: Options): Defaults & Registered & Options {
   const given = defined(options)

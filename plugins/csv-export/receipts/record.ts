@@ -53,6 +53,10 @@ export class ExportRecord {
     this.#sentHash?.update(chunk)
   }
 
+  get sentBytes(): number {
+    return this.#sentBytes
+  }
+
   /** SHA-256 of what has been sent, in base64. */
   get sentDigest(): string | undefined {
     return digestOf(this.#sentHash ?? this.#hash, 'base64')

@@ -39,7 +39,9 @@ export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Rec
   /** Of a download. */
   filename?: string
   report: string
-  helper: 'csv' | 'streamText'
+  helper: 'csv' | 'streamText' | 'file'
+  /** Bytes, where that is known before. */
+  length?: number | undefined
   digest: boolean
   coding: ReplyCoding | undefined
   /** Whom the export is counted for. */
@@ -83,7 +85,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#reply = reply
     this.#options = options
     this.#running = running
-    const trailersAdded = takesBody(this.#reply) && addTrailers(reply, () => this.#trailers())
+    const trailersAdded =
+      takesBody(this.#reply) && options.length === undefined && addTrailers(reply, () => this.#trailers())
     const { id, report, digest, coding } = options
     this.#record = new ExportRecord(
       {
@@ -119,7 +122,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       } else if (end && !this.#isErrorTold) destination.end()
       return destination
     }
-    prepareHead(this.#reply)
+    prepareHead(this.#reply, this.#options.length)
     this.#ending.hold()
     this.#destination = destination
     if (destination !== (raw as unknown)) {
@@ -219,8 +222,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     this.#options.coding?.takeBack()
-    if ((isStarted || this.#isTaken) && !this.#isErrorTold)
-      setStreamHeaders(this.#reply, this.#options.filename)
+    if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
   /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
@@ -251,7 +253,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     chunks: AsyncIterable<Uint8Array>,
     onSent: () => void
   ): void {
-    const { stallTimeout } = this.#options
+    const { stallTimeout, length } = this.#options
     this.#sender = new Sender(destination, {
       // A hook that reads decides itself when it has had enough.
       transport: destination === this.#buffer ? undefined : transport,
@@ -262,13 +264,15 @@ export class StreamedBody<T> extends Readable implements Breakable {
       onWrite: (chunk) => {
         this.#record.addSent(chunk)
         publishProgress(this.#record.progress)
+        // A client that was told the length may leave with the last byte, before any end of the source.
+        if (this.#record.sentBytes === length) onSent()
       }
     })
     this.#maxDuration.start()
     announce(this.#record, this.#reply, this.#options)
     this.#sender
       .send(chunks)
-      .then(() => this.#ending.isOver || onSent())
+      .then(() => this.#ending.isOver || this.#ending.isWritten || onSent())
       .catch(this.fail)
   }
 

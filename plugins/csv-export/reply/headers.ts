@@ -17,9 +17,9 @@ export function takesBody({ request, raw }: FastifyReply): boolean {
 }
 
 /** What of the head depends on the body being sent as a stream. */
-export function prepareHead(reply: FastifyReply): void {
+export function prepareHead(reply: FastifyReply, length: number | undefined): void {
   const { raw } = reply
-  dropLength(raw)
+  setLength(raw, length)
   if (takesTrailers(reply)) separateTrailerNames(raw)
   else {
     // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
@@ -49,7 +49,12 @@ export function setExportId(reply: FastifyReply, id: string | undefined): void {
 }
 
 /** Headers that describe a streamed body, each only where nobody else has set it. */
-export function setStreamHeaders(reply: FastifyReply, filename: string | undefined): void {
+export function setStreamHeaders(
+  reply: FastifyReply,
+  { filename, length }: { filename?: string; length?: number | undefined }
+): void {
+  // Of a body, it is said before the body begins.
+  if (length !== undefined && !takesBody(reply)) setLate(reply, 'content-length', String(length))
   if (filename !== undefined) setLate(reply, 'content-disposition', attachment(filename))
   setLate(reply, 'x-content-type-options', 'nosniff')
   setLate(reply, 'cache-control', 'no-store')
@@ -110,9 +115,11 @@ function separateTrailerNames(raw: FastifyReply['raw']): void {
   }
 }
 
-/** A hook that sets one cannot have counted a stream, and a client would take the beginning for the whole file. */
-function dropLength(raw: FastifyReply['raw']): void {
-  if (!headHasGone(raw)) raw.removeHeader('content-length')
+/** A hook that sets another cannot have counted a stream, and a client would take the beginning for the whole file. */
+function setLength(raw: FastifyReply['raw'], length: number | undefined): void {
+  if (headHasGone(raw)) return
+  if (length === undefined) raw.removeHeader('content-length')
+  else raw.setHeader('content-length', length)
 }
 
 /** A reply without a body, or without chunks, has no place for them, and Node throws if it announces them. */
@@ -130,7 +137,14 @@ function drop(raw: FastifyReply['raw'], name: string): void {
 /** Makes a reply that was prepared as a download ready to carry an error instead. */
 export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCode?: number }): void {
   if (headHasGone(reply.raw)) return
-  const described = ['content-type', 'content-disposition', 'content-encoding', 'content-length']
+  const ofContent = [
+    'content-type',
+    'content-disposition',
+    'content-encoding',
+    'content-length',
+    'content-range'
+  ]
+  const described = [...ofContent, 'etag', 'repr-digest']
   for (const name of [...described, 'trailer', 'transfer-encoding']) {
     // Of both: Fastify's own removes Node's, too, be there one or not.
     if (reply.hasHeader(name)) dropHeader(reply, name)

@@ -20,6 +20,8 @@ export interface ChunksOptions {
   /** Milliseconds after which what is known without a row is given, and a mark if that is nothing. */
   commitAfter?: number
   heartbeat?: Heartbeat | undefined
+  /** What a function that opens the source is given. */
+  viewer?: unknown
   /** These are milliseconds, rows and bytes; 0 is no limit. */
   sourceTimeout: number
   maxRows: number
@@ -187,14 +189,14 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   }
 
   async #open(): Promise<void> {
-    const { batches, commitAfter } = this.#options
+    const { batches, commitAfter, viewer } = this.#options
     this.#state = 'waiting'
     if (commitAfter !== undefined) {
       this.#commitTimer = setTimeout(guarded(this.#commit, this.fail), commitAfter)
     }
     this.#silence.start()
     this.#sourceDeadline.start()
-    await this.#source.open(this.#abort.signal, batches)
+    await this.#source.open({ signal: this.#abort.signal, viewer }, batches)
     this.#sourceDeadline.stop()
   }
 

@@ -8,6 +8,8 @@ import { claim, isNodeStream, isUsed, isWebStream, type NodeStream } from './str
 export interface SourceContext {
   /** Fires as soon as the client is gone or the export has failed: stop waiting, close what is open. */
   signal: AbortSignal
+  /** What the option `viewer` has made of the request, or is. */
+  viewer?: any
 }
 
 type Items<T> = Iterable<T> | AsyncIterable<T>
@@ -62,12 +64,13 @@ export class Source<T> {
 
   /**
    * Opens the items. Called once, before the first `next()`.
+   * @param context what a function is called with
    * @param inBatches whether what is iterated are arrays of items
    */
-  async open(signal: AbortSignal, inBatches: boolean): Promise<void> {
+  async open(context: SourceContext, inBatches: boolean): Promise<void> {
     this.#inBatches = inBatches
     const input = this.#input
-    const items = typeof input === 'function' ? await input({ signal }) : input
+    const items = typeof input === 'function' ? await input(context) : input
     if (!isItems(items)) throw new CSV_EXPORT_INVALID_ROWS(this.#name, describe(items))
     if (items !== input) guard(items)
     this.#input = items

@@ -4,11 +4,12 @@ import { EncodedRows } from '../csv/ready-text.ts'
 import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { checkToCsvOptions } from '../options/check.ts'
+import { throughJson } from '../options/http.ts'
 import { type ToCsvOptions, type ToCsvOptionsFor, toCsvDefaults } from '../options/options.ts'
 import type { Advised, AnyItem, KindOf, LoneRowsAdvice, RowsAdvice } from '../options/row-types.ts'
 import { checkSettings, settle } from '../options/settings.ts'
 import type { Receipt } from '../receipts/receipts.ts'
-import { ExportRecord } from '../receipts/record.ts'
+import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
 import { Chunks } from './chunks.ts'
 import { Deadline } from './deadline.ts'
 import { Source, type SourceInput } from './source.ts'
@@ -40,8 +41,21 @@ export function toCsv<Item extends AnyItem>(
   options: ToCsvOptionsFor<Item>[KindOf<Item>]
 ): CsvChunks
 export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): CsvChunks {
+  return openCsv(rows, options, {})
+}
+
+export interface OpenCsv extends CsvChunks {
+  progress(): ExportProgress
+}
+
+/** @param registered defaults of a server */
+export function openCsv(
+  rows: SourceInput<any>,
+  options: ToCsvOptions<any>,
+  registered: ToCsvOptions
+): OpenCsv {
   checkToCsvOptions(options)
-  const settings = settle(toCsvDefaults, {}, options)
+  const settings = settle(toCsvDefaults, registered, options)
   checkSettings(settings)
   const { encoded, header, digest, maxDuration, report = 'toCsv' } = settings
   const source = new Source('rows', rows, (error) => process.emitWarning(toError(error)))
@@ -51,6 +65,7 @@ export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): 
   const record = new ExportRecord({ id: randomUUID(), requestId: null, report, digest }, encoder)
   const chunks = new Chunks(source, encoder, record, {
     ...settings,
+    viewer: throughJson(settings.viewer),
     onFailed: (error) => end(toError(error))
   })
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
@@ -64,6 +79,7 @@ export function toCsv(rows: SourceInput<any>, options: ToCsvOptions<any> = {}): 
 
   return {
     receipt,
+    progress: record.progress,
     async next() {
       if (!isStarted) deadline.start()
       isStarted = true

@@ -1,0 +1,144 @@
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import pg from 'pg'
+import { type Internals, internals } from '../csv-export/index.ts'
+import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
+import { checkSettings, settle } from '../csv-export/options/settings.ts'
+import { openCsv } from '../csv-export/stream/to-csv.ts'
+import { PostgresFiles } from './files/postgres-files.ts'
+import { checkRunsOptions, ownerOf, type RunsOptions, settingsOf } from './options.ts'
+import { Queue } from './queue.ts'
+import { type RoutesOptions, routes } from './routes/routes.ts'
+import { toRun } from './routes/run-reply.ts'
+import { RunEvents } from './run-events.ts'
+import { Sweep } from './sweep.ts'
+import { RunRequests } from './table/run-requests.ts'
+import { Runs } from './table/runs.ts'
+import { RunWatch } from './watch.ts'
+import { Worker } from './worker.ts'
+
+/** Milliseconds. */
+const watchInterval = 300
+const sweepInterval = 10_000
+const forgetAfter = 7 * 86_400_000
+
+async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void> {
+  checkRunsOptions(options)
+  const settings = settingsOf(options)
+  const { connectionString, schema, concurrency, keepFor, maxBytes, onFinished, notify } = settings
+  const server = (app as unknown as { [internals]: Internals })[internals]
+  for (const { csv } of settings.reports) checkSettings(settle(csvDefaults, server.registered, csv))
+  const reports = new Map(settings.reports.map((report) => [report.name, report]))
+  const prefix = `${app.prefix.replace(/\/$/, '')}${settings.prefix}`
+  const pool = openPool(connectionString, 'runs', 4, app.log)
+  const downloads = openPool(connectionString, 'run downloads', 4, app.log)
+  const runs = new Runs(pool, schema)
+  const requests = new RunRequests(pool, schema, runs)
+  await runs.prepare()
+  const files = settings.files ?? new PostgresFiles({ pool, downloads, schema })
+  await files.prepare?.()
+  const queue = await Queue.start({
+    connectionString,
+    name: 'csv-export',
+    schema: `${schema}_queue`,
+    notify,
+    pollingInterval: 1,
+    onError: (err) => app.log.warn({ err }, 'the queue of the runs')
+  })
+  const watch = new RunWatch(runs, watchInterval, (err) => app.log.warn({ err }, 'runs cannot be watched'))
+  const events = new RunEvents(app.log, prefix, watch)
+  const sweep = new Sweep({ runs, files, interval: sweepInterval, forgetAfter, log: app.log })
+  const worker = new Worker({
+    runs,
+    files,
+    queue,
+    watch,
+    reports,
+    keepFor,
+    limits: settings,
+    events,
+    log: app.log,
+    open: ({ rows, csv }, { parameters, viewer }, signal) =>
+      openCsv(
+        (context) =>
+          rows({ parameters, viewer: context.viewer, signal: AbortSignal.any([signal, context.signal]) }),
+        { ...toCsvOptionsOf(csv), viewer, digest: true, flush: false } as object,
+        { maxBytes, ...toCsvOptionsOf(server.registered) }
+      ),
+    onFinished: onFinished && ((run) => onFinished(toRun(run, prefix)))
+  })
+  app.addHook('onReady', async () => {
+    sweep.start()
+    if (concurrency > 0) {
+      await queue.work(concurrency, {
+        run: worker.attempt,
+        lost: worker.giveUp,
+        // Another process may have been given the function.
+        finished: onFinished && worker.tellFinished
+      })
+    }
+  })
+  app.addHook('onClose', async () => {
+    await queue.rest()
+    await worker.close()
+    await queue.stop()
+    await sweep.stop()
+    await Promise.all([pool.end(), downloads.end()])
+  })
+  if (!settings.routes) return
+
+  await app.register(routes, {
+    prefix: settings.prefix,
+    reports,
+    owner: (request) => ownerOf(settings, request),
+    runs,
+    files,
+    watch,
+    internals: server,
+    async create(report, owner, parameters, viewer, idempotencyKey) {
+      const { name, version } = report
+      const request = { owner, report: name, version, parameters, viewer, idempotencyKey }
+      const { run, isNew } = await requests.create(request, settings, queue.sendRun)
+      if (isNew) events.tell('queued', run)
+      return run
+    },
+    async cancel({ id }) {
+      events.tellFinished(await runs.close(id, { state: 'cancelled' }, keepFor, queue.sendFinished))
+    },
+    async remove({ id, file_id }) {
+      await runs.delete(id)
+      if (file_id !== null) await files.discard(file_id)
+    }
+  } satisfies RoutesOptions & { prefix: string })
+}
+
+function openPool(connectionString: string, use: string, max: number, log: FastifyBaseLogger): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString,
+    application_name: `fastify-csv-export ${use}`,
+    max,
+    connectionTimeoutMillis: 5_000
+  })
+  // Without a listener, a connection that is lost while nobody uses it ends the process.
+  pool.on('error', (err) => log.warn({ err }, 'an idle connection of the runs was lost'))
+  return pool
+}
+
+export default fp(csvRuns, {
+  fastify: '5.x',
+  name: 'fastify-csv-export/runs',
+  dependencies: ['fastify-csv-export']
+})
+export { DirectoryFiles, type DirectoryFilesOptions } from './files/directory-files.ts'
+export type { FileStore, FileWriter } from './files/files.ts'
+export { PostgresFiles, type PostgresFilesOptions } from './files/postgres-files.ts'
+export { type S3Api, S3Files, type S3FilesOptions } from './files/s3-files.ts'
+export type { RunsOptions } from './options.ts'
+export {
+  type DefineTypedReport,
+  defineReport,
+  type Report,
+  type ReportContext,
+  type ReportOptions
+} from './report.ts'
+export type { Run } from './routes/run-reply.ts'

@@ -1,0 +1,150 @@
+import type pg from 'pg'
+import type { Job, JobWithMetadata, PgBoss } from 'pg-boss'
+
+export interface QueueOptions {
+  connectionString: string
+  /** Prefix of its queues' names, which are those of all processes that work together. */
+  name: string
+  schema: string
+  /** Whether a connection of its own listens for new jobs; else they are polled for. */
+  notify: boolean
+  /** Seconds. */
+  pollingInterval: number
+  onError(error: Error): void
+}
+
+/** A job says which run to look at. Whether there is something to do, the table of runs knows. */
+interface JobData {
+  run: string
+}
+
+/** Whether it is the last attempt that the queue makes of it. */
+export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Promise<void>
+
+/** Seconds without a sign of life, after which another process takes a job over; 10 is the least. */
+const heartbeat = 10
+/** Seconds: the longest that pg-boss takes. */
+const longestJob = 86_400 - 1
+
+/** What pg-boss does for runs: says in which process which attempt is made, and again when a process dies. */
+export class Queue {
+  readonly #options: QueueOptions
+  readonly #boss: PgBoss
+  readonly #workers: string[] = []
+
+  private constructor(boss: PgBoss, options: QueueOptions) {
+    this.#boss = boss
+    this.#options = options
+  }
+
+  /** pg-boss is loaded here, as nobody else needs to have it installed. */
+  static async start(options: QueueOptions): Promise<Queue> {
+    const { PgBoss } = await import('pg-boss')
+    const { connectionString, schema, notify, onError } = options
+    const boss = new PgBoss({
+      connectionString,
+      schema,
+      application_name: 'fastify-csv-export queue',
+      max: 2,
+      schedule: false,
+      useListenNotify: notify,
+      // Of these three depends how soon a run of a dead process is taken over.
+      superviseIntervalSeconds: 1,
+      monitorIntervalSeconds: 1,
+      maintenanceIntervalSeconds: 60
+    })
+    boss.on('error', onError)
+    await boss.start()
+    const queue = new Queue(boss, options)
+    await queue.#create()
+    return queue
+  }
+
+  get #runs(): string {
+    return `${this.#options.name}.runs`
+  }
+
+  get #lost(): string {
+    return `${this.#options.name}.lost`
+  }
+
+  get #finished(): string {
+    return `${this.#options.name}.finished`
+  }
+
+  async #create(): Promise<void> {
+    const retries = { retryLimit: 10, retryDelay: 1, retryBackoff: true, retryDelayMax: 30 }
+    const common = {
+      ...retries,
+      notify: this.#options.notify,
+      heartbeatSeconds: heartbeat,
+      deleteAfterSeconds: 3_600
+    }
+    await this.#boss.createQueue(this.#lost, { ...common, retryLimit: 1_000 })
+    await this.#boss.createQueue(this.#finished, common)
+    await this.#boss.createQueue(this.#runs, {
+      ...common,
+      deadLetter: this.#lost,
+      expireInSeconds: longestJob
+    })
+  }
+
+  /** In the transaction of the client, if there is one. */
+  readonly sendRun = (client: pg.ClientBase, run: string): Promise<void> =>
+    this.#send(client, this.#runs, run)
+
+  readonly sendFinished = (client: pg.ClientBase, run: string): Promise<void> =>
+    this.#send(client, this.#finished, run)
+
+  async #send(client: pg.ClientBase, name: string, run: string): Promise<void> {
+    const db = { executeSql: (text: string, values?: unknown[]) => client.query(text, values) }
+    await this.#boss.send(name, { run } satisfies JobData, { db })
+  }
+
+  /** @param concurrency of runs, in this process */
+  async work(
+    concurrency: number,
+    handlers: { run: Handler; lost: Handler; finished?: Handler | undefined }
+  ): Promise<void> {
+    await this.#work(this.#runs, concurrency, handlers.run)
+    await this.#work(this.#lost, 1, handlers.lost)
+    if (handlers.finished !== undefined) await this.#work(this.#finished, 1, handlers.finished)
+  }
+
+  async #work(name: string, localConcurrency: number, handler: Handler): Promise<void> {
+    const { pollingInterval } = this.#options
+    const id = await this.#boss.work<JobData, void, { includeMetadata: true }>(
+      name,
+      {
+        includeMetadata: true,
+        localConcurrency,
+        pollingIntervalSeconds: pollingInterval,
+        // Its default is 30: what nobody notifies of, as a job given back by the death of a process, would wait that long.
+        notifyPollingIntervalSeconds: pollingInterval,
+        heartbeatRefreshSeconds: 3
+      } as never,
+      (async ([job]: JobWithMetadata<JobData>[]) => {
+        const { data, signal, retryCount, retryLimit } = job as JobWithMetadata<JobData>
+        try {
+          await handler(data.run, signal, retryCount >= retryLimit)
+        } finally {
+          // There may be another one already, for which it would else wait until the next poll.
+          this.#boss.notifyWorker(id)
+        }
+      }) as never
+    )
+    this.#workers.push(name)
+  }
+
+  /** Takes no more jobs, and waits for those that are under way. */
+  async stop(): Promise<void> {
+    await this.#boss.stop({ graceful: true, close: true, timeout: 30_000 })
+  }
+
+  /** Takes no more jobs. */
+  async rest(): Promise<void> {
+    await Promise.all(this.#workers.map((name) => this.#boss.offWork(name, { wait: false })))
+  }
+}
+
+export type { Job }

@@ -1,0 +1,186 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyBaseLogger } from 'fastify'
+import { logSafely, toError } from '../csv-export/guard.ts'
+import type { OpenCsv } from '../csv-export/stream/to-csv.ts'
+import {
+  CSV_EXPORT_CLAIM_LOST,
+  CSV_EXPORT_REPORT_CHANGED,
+  CSV_EXPORT_RUN_CANCELLED,
+  CSV_EXPORT_RUN_LOST,
+  CSV_EXPORT_UNKNOWN_REPORT,
+  CSV_EXPORT_WORKER_CLOSING
+} from './errors.ts'
+import type { FileStore, FileWriter } from './files/files.ts'
+import type { Queue } from './queue.ts'
+import type { Report } from './report.ts'
+import type { RunEvents } from './run-events.ts'
+import { isOpen, type RunEnd, type RunLimits, type RunRow, type Runs } from './table/runs.ts'
+import { isTransient } from './transient.ts'
+import type { RunWatch } from './watch.ts'
+
+export interface WorkerOptions {
+  runs: Runs
+  files: FileStore
+  queue: Pick<Queue, 'sendRun' | 'sendFinished'>
+  watch: RunWatch
+  reports: ReadonlyMap<string, Report>
+  /** Makes the file of a report. */
+  open(report: Report, run: RunRow, signal: AbortSignal): OpenCsv
+  keepFor: number
+  limits: RunLimits
+  events: RunEvents
+  onFinished?: ((run: RunRow) => unknown) | undefined
+  log: FastifyBaseLogger
+}
+
+/** Milliseconds between two reports of progress. */
+const progressInterval = 1_000
+
+/** Makes the files of runs, an attempt at a time for each job. */
+export class Worker {
+  readonly #options: WorkerOptions
+  readonly #closing = new AbortController()
+  readonly #attempts = new Set<Promise<void>>()
+
+  constructor(options: WorkerOptions) {
+    this.#options = options
+  }
+
+  /** A job of a run: throws what has to be tried again. */
+  readonly attempt = (id: string, signal: AbortSignal, isLast: boolean): Promise<void> => {
+    const attempt = this.#attempt(id, signal, isLast)
+    this.#attempts.add(attempt)
+    attempt.finally(() => this.#attempts.delete(attempt)).catch(() => {})
+    return attempt
+  }
+
+  async #attempt(id: string, signal: AbortSignal, isLast: boolean): Promise<void> {
+    const { runs, files, queue, reports, events, log } = this.#options
+    const waiting = await runs.get(id)
+    if (waiting === undefined || !isOpen(waiting)) return
+    const report = reports.get(waiting.report)
+    // A process of another version has made it, and may be here to make its file.
+    if (report === undefined || report.version < waiting.version) {
+      throw new CSV_EXPORT_UNKNOWN_REPORT(waiting.report, waiting.version)
+    }
+    const claimed = await runs.claim(id, randomUUID())
+    if (claimed === undefined) return
+    const { run, lostFile } = claimed
+    if (lostFile !== null) await files.discard(lostFile)
+    events.tell(run.attempt === 1 ? 'started' : 'taken-over', run)
+    try {
+      if (report.version > run.version)
+        throw new CSV_EXPORT_REPORT_CHANGED(run.report, run.version, report.version)
+      await this.#make(run, report, signal)
+    } catch (error) {
+      // Ended by others, who know better.
+      if (signal.aborted || !(await runs.isClaimed(run))) return
+      if (error instanceof CSV_EXPORT_WORKER_CLOSING) await runs.release(run, queue.sendRun)
+      else if (isTransient(error) && !isLast) {
+        log.warn({ err: error, run: { id } }, 'a run is tried again')
+        throw error
+      } else await this.#finish(run, failureOf(error))
+    }
+  }
+
+  async #make(run: RunRow, report: Report, signal: AbortSignal): Promise<void> {
+    const { runs, files, watch, limits, open, log } = this.#options
+    let end: RunEnd
+    const lost = new AbortController()
+    const unwatch = watch.watch(run.id, (now) => {
+      if (now?.state === 'cancelled') lost.abort(new CSV_EXPORT_RUN_CANCELLED())
+      else if (now?.file_id !== run.file_id) lost.abort(new CSV_EXPORT_CLAIM_LOST())
+    })
+    const stopped = AbortSignal.any([lost.signal, signal, this.#closing.signal])
+    try {
+      stopped.throwIfAborted()
+      await runs.checkBytes(run.owner, limits)
+      const chunks = open(report, run, stopped)
+      const writer = await files.create(run.file_id as string)
+      await this.#write(run, chunks, writer, stopped)
+      const { rows, bytes, sha256 } = await chunks.receipt
+      await writer.seal()
+      end = { state: 'succeeded', rows, bytes, sha256: sha256 as string }
+    } catch (error) {
+      // What cannot be removed now, a sweep removes.
+      await files.discard(run.file_id as string).catch((err) => log.warn({ err }, 'a file was not removed'))
+      throw error
+    } finally {
+      unwatch()
+    }
+    // If the answer to this is lost, the run may have the file: whoever claims the run next, or a sweep, knows.
+    await this.#finish(run, end)
+  }
+
+  async #write(run: RunRow, chunks: OpenCsv, writer: FileWriter, stopped: AbortSignal): Promise<void> {
+    const { runs, limits } = this.#options
+    let toldAt = performance.now()
+    // Its rows may wait for good.
+    const stop = Promise.withResolvers<never>()
+    const onStop = (): void => {
+      chunks.return?.()
+      stop.reject(stopped.reason)
+    }
+    stop.promise.catch(() => {})
+    stopped.addEventListener('abort', onStop)
+    try {
+      for (;;) {
+        const step = await Promise.race([chunks.next(), stop.promise])
+        if (step.done) break
+        await writer.append(step.value)
+        stopped.throwIfAborted()
+        if (performance.now() - toldAt < progressInterval) continue
+        const { rows, bytes } = chunks.progress()
+        await runs.setProgress(run, rows, bytes)
+        await runs.checkBytes(run.owner, limits)
+        toldAt = performance.now()
+      }
+      stopped.throwIfAborted()
+    } catch (error) {
+      chunks.return?.()
+      throw error
+    } finally {
+      stopped.removeEventListener('abort', onStop)
+    }
+  }
+
+  async #finish(run: RunRow, end: RunEnd): Promise<void> {
+    const { runs, queue, keepFor, events } = this.#options
+    events.tellFinished(await runs.finish(run, end, keepFor, queue.sendFinished))
+  }
+
+  /** A job of a run whose last attempt the queue has given up. */
+  readonly giveUp = async (id: string): Promise<void> => {
+    const { runs, queue, keepFor, events } = this.#options
+    const { code, message } = new CSV_EXPORT_RUN_LOST()
+    events.tellFinished(await runs.close(id, { state: 'failed', code, message }, keepFor, queue.sendFinished))
+  }
+
+  /** A job of a run that has ended: at least once for each. */
+  readonly tellFinished = async (id: string): Promise<void> => {
+    const { runs, onFinished, log } = this.#options
+    const run = await runs.get(id)
+    if (run === undefined) return
+    try {
+      await onFinished?.(run)
+    } catch (err) {
+      logSafely(log, 'error', { err, run: { id } }, 'onFinished failed')
+      throw toError(err)
+    }
+  }
+
+  /** Gives what is under way to other processes. */
+  async close(): Promise<void> {
+    this.#closing.abort(new CSV_EXPORT_WORKER_CLOSING())
+    await Promise.allSettled(this.#attempts)
+  }
+}
+
+function failureOf(thrown: unknown): RunEnd {
+  const error = toError(thrown) as Error & { code?: unknown }
+  // PostgreSQL's text cannot hold U+0000.
+  const [code, message] = [error.code ?? error.name, error.message].map((text) =>
+    String(text).replaceAll('\0', '\ufffd')
+  ) as [string, string]
+  return { state: 'failed', code, message }
+}

@@ -1,0 +1,245 @@
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+import t from 'tap'
+import { openCsv } from '../../../plugins/csv-export/stream/to-csv.ts'
+import { defineReport, type Report } from '../../../plugins/runs/index.ts'
+import { RunEvents } from '../../../plugins/runs/run-events.ts'
+import { Sweep } from '../../../plugins/runs/sweep.ts'
+import { RunRequests } from '../../../plugins/runs/table/run-requests.ts'
+import { type RunRow, Runs } from '../../../plugins/runs/table/runs.ts'
+import { isTransient } from '../../../plugins/runs/transient.ts'
+import { RunWatch } from '../../../plugins/runs/watch.ts'
+import { Worker } from '../../../plugins/runs/worker.ts'
+import { gate, Log } from '../../helper.ts'
+import { MemoryFiles, newSchema, startEmptyPostgres } from './runs.ts'
+
+const pool = new pg.Pool({ connectionString: await startEmptyPostgres(t) })
+t.teardown(() => pool.end())
+
+const limits = { maxOpenPerOwner: 0, maxBytesPerOwner: 0, maxBytesKept: 0 }
+const quietly = async () => {}
+
+const requestsOf = new WeakMap<Runs, RunRequests>()
+
+async function openRuns(): Promise<Runs> {
+  const schema = newSchema()
+  const runs = new Runs(pool, schema)
+  await runs.prepare()
+  requestsOf.set(runs, new RunRequests(pool, schema, runs))
+  return runs
+}
+
+async function newRun(runs: Runs, report = 'x', version = 1): Promise<RunRow> {
+  const request = { owner: 'ann', report, version, parameters: {}, viewer: undefined }
+  const requests = requestsOf.get(runs) as RunRequests
+  return (await requests.create(request, limits, quietly)).run
+}
+
+t.test('an attempt that has lost its claim changes nothing', async (t) => {
+  const runs = await openRuns()
+  const { id } = await newRun(runs)
+  const first = await runs.claim(id, randomUUID())
+  const lost = first?.run as RunRow
+  t.equal(first?.lostFile, null)
+  const second = await runs.claim(id, randomUUID())
+  const claimed = second?.run as RunRow
+  t.equal(second?.lostFile, lost.file_id)
+  t.match(claimed, { state: 'running', attempt: 2, started_at: lost.started_at })
+  t.same([await runs.isClaimed(lost), await runs.isClaimed(claimed)], [false, true])
+  const code = 'CSV_EXPORT_CLAIM_LOST'
+  await t.rejects(runs.setProgress(lost, 1, 1), { code })
+  const end = { state: 'failed', code: 'E', message: 'e' } as const
+  await t.rejects(
+    runs.finish(lost, end, 1_000, async () => void t.fail('told of')),
+    { code }
+  )
+  await runs.release(lost, async () => void t.fail('queued'))
+  t.same(await runs.get(id), claimed)
+
+  await runs.setProgress(claimed, 5, 50)
+  t.match(await runs.get(id), { rows: 5, bytes: 50 })
+  const queued: string[] = []
+  await runs.release(claimed, async (_client, run) => void queued.push(run))
+  t.same(queued, [id])
+  t.match(await runs.get(id), { state: 'queued', file_id: null, bytes: 0 })
+  t.match(await runs.close(id, { state: 'cancelled' }, 1_000, quietly), { state: 'cancelled' })
+  t.equal(await runs.close(id, { state: 'cancelled' }, 1_000, async () => void t.fail('told of')), undefined)
+  t.equal(await runs.claim(id, randomUUID()), undefined)
+})
+
+/** A worker without a queue. */
+async function openWorker(reports: Report[]) {
+  const runs = await openRuns()
+  const log = new Log()
+  const logger = Object.fromEntries(
+    ['info', 'warn', 'error'].map((level) => [
+      level,
+      (fields: object, msg: string) =>
+        log.stream.write(Buffer.from(JSON.stringify({ ...fields, level, msg })))
+    ])
+  ) as never
+  const watch = new RunWatch(runs, 10, () => {})
+  const sent: [string, string][] = []
+  const send = (name: string) => async (_client: unknown, run: string) => void sent.push([name, run])
+  const worker = new Worker({
+    runs,
+    files: new MemoryFiles(),
+    queue: { sendRun: send('run'), sendFinished: send('finished') },
+    watch,
+    reports: new Map(reports.map((report) => [report.name, report])),
+    open: (report, { parameters }, signal) =>
+      openCsv(() => report.rows({ parameters, viewer: undefined, signal }), { digest: true }, {}),
+    keepFor: 1_000,
+    limits,
+    events: new RunEvents(logger, '', watch),
+    log: logger
+  })
+  return { runs, worker, log, sent }
+}
+
+const never = new AbortController().signal
+const parameters = { type: 'object' }
+
+t.test('faults of the infrastructure are tried again, until there is no attempt left', async (t) => {
+  const report = defineReport({
+    name: 'x',
+    version: 1,
+    parameters,
+    rows() {
+      throw Object.assign(new Error('the database is away'), { code: '57P01' })
+    }
+  })
+  const { runs, worker, log, sent } = await openWorker([report])
+  const { id } = await newRun(runs)
+  await t.rejects(worker.attempt(id, never, false), { code: '57P01' })
+  t.match(await runs.get(id), { state: 'running', attempt: 1 })
+  t.match(await log.find(/^a run is tried again$/), { run: { id } })
+  await worker.attempt(id, never, true)
+  t.match(await runs.get(id), { state: 'failed', attempt: 2, error_code: '57P01', file_id: null })
+  t.match(await log.find(/^run taken over$/), { run: { id, attempt: 2 } })
+  t.same(sent, [['finished', id]])
+  await worker.attempt(id, never, false)
+  await worker.giveUp(id)
+  t.same(sent.length, 1, 'what has ended stays as it is')
+  await worker.tellFinished(id)
+  await worker.tellFinished(randomUUID())
+  await worker.attempt(randomUUID(), never, false)
+
+  const lost = await newRun(runs)
+  await worker.giveUp(lost.id)
+  t.match(await runs.get(lost.id), { state: 'failed', error_code: 'CSV_EXPORT_RUN_LOST' })
+})
+
+t.test('a report that is not known here, or not yet in that version, is left to others', async (t) => {
+  const report = defineReport({ name: 'x', version: 1, parameters, rows: () => [] })
+  const { runs, worker } = await openWorker([report])
+  for (const { id } of [await newRun(runs, 'y'), await newRun(runs, 'x', 2)]) {
+    await t.rejects(worker.attempt(id, never, false), { code: 'CSV_EXPORT_UNKNOWN_REPORT' })
+    t.match(await runs.get(id), { state: 'queued', attempt: 0 })
+  }
+
+  const { id } = await newRun(runs)
+  const get = runs.get.bind(runs)
+  runs.get = async (id) => {
+    const run = await get(id)
+    await runs.close(id, { state: 'cancelled' }, 1_000, quietly)
+    return run
+  }
+  await worker.attempt(id, never, false)
+  t.match(await get(id), { state: 'cancelled', attempt: 0 }, 'as is what was cancelled just before its claim')
+})
+
+t.test('a worker that closes gives back what it makes; what the queue took back it leaves', async (t) => {
+  let asked = gate()
+  const reasons: string[] = []
+  const report = defineReport({
+    name: 'x',
+    version: 1,
+    parameters,
+    rows: ({ signal }) => {
+      signal.addEventListener('abort', () => reasons.push(signal.reason.message))
+      asked.open()
+      return new Promise<never>(() => {})
+    }
+  })
+  const { runs, worker, sent } = await openWorker([report])
+  const { id } = await newRun(runs)
+  const queue = new AbortController()
+  const taken = worker.attempt(id, queue.signal, false)
+  await asked.opened
+  queue.abort(new Error('its heart stopped'))
+  await taken
+  t.match(await runs.get(id), { state: 'running', attempt: 1 })
+  asked = gate()
+  const overtaken = worker.attempt(id, never, false)
+  await asked.opened
+  const { run } = (await runs.claim(id, randomUUID())) as { run: RunRow }
+  await overtaken
+  t.same(await runs.get(id), run)
+  t.match(reasons, ['its heart stopped', 'another attempt of the run has begun, or the run has ended'])
+
+  asked = gate()
+  const closing = worker.attempt(id, never, false)
+  await asked.opened
+  await worker.close()
+  await closing
+  t.match(await runs.get(id), { state: 'queued', attempt: 4, file_id: null })
+  t.same(sent, [['run', id]])
+})
+
+t.test('what another attempt may mend', async (t) => {
+  for (const error of [
+    { code: '08006' },
+    { code: '53300' },
+    { code: 'ECONNREFUSED' },
+    { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' },
+    { retriable: true },
+    new Error('Connection terminated unexpectedly'),
+    new Error('no rows', { cause: { code: 'EAI_AGAIN' } })
+  ]) {
+    t.ok(isTransient(error), JSON.stringify(error))
+  }
+  for (const error of [
+    { code: '22012' },
+    { code: 8 },
+    new Error('Connection'),
+    {},
+    null,
+    'ECONNREFUSED',
+    undefined
+  ]) {
+    t.notOk(isTransient(error), JSON.stringify(error))
+  }
+})
+
+t.test('sweeps go on after one that failed, and end when they are stopped', async (t) => {
+  let sweeps = 0
+  const thrice = gate()
+  const failures: string[] = []
+  const files = new MemoryFiles()
+  const removed = Array.from({ length: 1_001 }, () => randomUUID())
+  for (const id of removed) await (await files.create(id)).seal()
+  const sweep = new Sweep({
+    runs: {
+      async expire() {
+        if (++sweeps === 1) throw new Error('the database is away')
+        if (sweeps === 3) thrice.open()
+        return []
+      },
+      forget: quietly,
+      unknownFiles: async (ids: readonly string[]) => [...ids]
+    },
+    files: Object.assign(files, { sweep: quietly }),
+    interval: 1,
+    forgetAfter: 1,
+    log: { warn: (_fields: object, message: string) => failures.push(message) } as never
+  })
+  sweep.start()
+  await thrice.opened
+  await sweep.stop()
+  const after = sweeps
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  t.equal(sweeps, after)
+  t.same(failures, ['a sweep of the runs failed'])
+  t.equal(files.kept.size, 0)
+})
