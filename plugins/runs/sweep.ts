@@ -41,8 +41,7 @@ export class Sweep {
 
   async sweep(): Promise<void> {
     const { runs, files, forgetAfter } = this.#options
-    // One that cannot be removed now is an orphan.
-    for (const fileId of await runs.expire()) await files.discard(fileId)
+    for (const fileId of await runs.expire()) await this.#discard(fileId)
     await runs.forget(forgetAfter)
     await this.#removeOrphans()
     await files.sweep?.()
@@ -53,7 +52,7 @@ export class Sweep {
     const { runs, files } = this.#options
     let batch: string[] = []
     const remove = async () => {
-      for (const id of await runs.unknownFiles(batch)) await files.discard(id)
+      for (const id of await runs.unknownFiles(batch)) await this.#discard(id)
       batch = []
     }
     for await (const id of files.list()) {
@@ -61,5 +60,11 @@ export class Sweep {
       if (batch.length === batchSize) await remove()
     }
     await remove()
+  }
+
+  /** One that cannot be removed now is an orphan, and holds up no other. */
+  async #discard(fileId: string): Promise<void> {
+    const { files, log } = this.#options
+    await files.discard(fileId).catch((err) => log.warn({ err, fileId }, 'a file was not removed'))
   }
 }

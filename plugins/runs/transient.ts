@@ -1,3 +1,5 @@
+import { attempt } from '../csv-export/guard.ts'
+
 /** Of PostgreSQL: no connection, no resources, shut down by an operator or a crash, to be tried again. */
 const transientClasses = /^(08|53|57P0|40001|40P01|25006|58)/
 
@@ -8,12 +10,24 @@ const networkCodes =
 const networkMessages =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error)/
 
-/** Whether another attempt may do better: the infrastructure's fault, not the report's. */
-export function isTransient(error: unknown): boolean {
-  if (typeof error !== 'object' || error === null) return false
-  const { code, message, cause, retriable } = error as Record<string, unknown>
-  if (retriable === true) return true
+/** Whether another attempt may do better: the infrastructure's fault, not the report's. Never throws. */
+export function isTransient(thrown: unknown): boolean {
+  const seen = new Set<unknown>()
+  // An error may be its own cause.
+  for (let error = thrown; isObject(error) && !seen.has(error); error = attempt(() => error.cause)) {
+    seen.add(error)
+    if (attempt(() => isTransientItself(error))) return true
+  }
+  return false
+}
+
+function isTransientItself({ code, message, $fault, $retryable }: Record<string, unknown>): boolean {
+  // As the clients of AWS say it.
+  if ($fault === 'server' || $retryable !== undefined) return true
   if (typeof code === 'string' && (transientClasses.test(code) || networkCodes.test(code))) return true
-  if (typeof message === 'string' && networkMessages.test(message)) return true
-  return isTransient(cause)
+  return typeof message === 'string' && networkMessages.test(message)
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
 }

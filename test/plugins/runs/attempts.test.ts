@@ -193,13 +193,24 @@ t.test('what another attempt may mend', async (t) => {
     { code: '53300' },
     { code: 'ECONNREFUSED' },
     { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' },
-    { retriable: true },
     new Error('Connection terminated unexpectedly'),
-    new Error('no rows', { cause: { code: 'EAI_AGAIN' } })
+    new Error('no rows', { cause: { code: 'EAI_AGAIN' } }),
+    { $fault: 'server' },
+    { name: 'TimeoutError', $retryable: {} }
   ]) {
     t.ok(isTransient(error), JSON.stringify(error))
   }
+  const circular = new Error('circular')
+  circular.cause = circular
+  const unreadable = Object.defineProperty(new Error('unreadable'), 'code', {
+    get() {
+      throw new Error('a getter')
+    }
+  })
+  t.notOk(isTransient(circular), 'its own cause')
+  t.notOk(isTransient(unreadable), 'unreadable')
   for (const error of [
+    { $fault: 'client' },
     { code: '22012' },
     { code: 8 },
     new Error('Connection'),
