@@ -254,3 +254,25 @@ t.test('sweeps go on after one that failed, and end when they are stopped', asyn
   t.same(failures, ['a sweep of the runs failed'])
   t.equal(files.kept.size, 0)
 })
+
+t.test('a file that cannot be removed holds up no other', async (t) => {
+  const warnings: object[] = []
+  const files = new MemoryFiles()
+  const [stuck, other] = [randomUUID(), randomUUID()]
+  await (await files.create(other)).seal()
+  const discard = files.discard.bind(files)
+  files.discard = async (id) => {
+    if (id === stuck) throw new Error('the volume is away')
+    await discard(id)
+  }
+  const sweep = new Sweep({
+    runs: { expire: async () => [stuck, other], forget: quietly, unknownFiles: async () => [] },
+    files,
+    interval: 1,
+    forgetAfter: 1,
+    log: { warn: (fields: object) => warnings.push(fields) } as never
+  })
+  await sweep.sweep()
+  t.match(warnings, [{ fileId: stuck, err: { message: 'the volume is away' } }])
+  t.equal(files.kept.size, 0)
+})
