@@ -18,7 +18,7 @@ const workers = [1, 2].map(() => new RunProcess(t, 'worker', postgres.url))
 await web.start()
 await Promise.all(workers.map((worker) => worker.start()))
 
-const count = 150_000
+const count = 600_000
 
 /** Asks again while nobody answers, as a client has to, with the same key. */
 async function ask(method: 'GET' | 'POST', path: string, headers = {}, body?: object): Promise<any> {
@@ -133,7 +133,7 @@ t.test('kill -9 at random times', async (t) => {
       { 'x-owner': 'kills', 'idempotency-key': salt },
       { count, salt }
     )
-    await sleep(Math.random() * 1_200)
+    await sleep(Math.random() * 2_000)
     await killAndRestart(victim)
     const last = await ended(run.id)
     await isRight(t, last, salt, sha256)

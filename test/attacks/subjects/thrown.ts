@@ -232,10 +232,11 @@ interface Query {
 }
 
 export default function (app: FastifyInstance): void {
-  // Fastify logs the error of a stream that a hook has made.
-  app.addHook<Readable, { Querystring: { hook?: string } }>('onSend', async (request, _reply, payload) => {
+  // Fastify logs the error of a stream that a hook has made. No async function, behind which its oldest versions fail themselves.
+  app.addHook<Readable, { Querystring: { hook?: string } }>('onSend', (request, _reply, payload, done) => {
     const { hook } = request.query
-    return hook === undefined || typeof payload === 'string' ? payload : hooks[hook]?.(payload, request)
+    const isLeft = hook === undefined || typeof payload === 'string'
+    done(null, isLeft ? payload : (hooks[hook]?.(payload, request) as Readable))
   })
   app.get<{ Querystring: Query }>('/source', ({ query: { place, value } }, reply) =>
     reply.csv(places[place]?.(values[value]?.()) ?? [])
