@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import pg from 'pg'
 import t from 'tap'
 import { openCsv } from '../../../plugins/csv-export/stream/to-csv.ts'
 import { defineReport, type Report } from '../../../plugins/runs/index.ts'
@@ -11,10 +10,10 @@ import { isTransient } from '../../../plugins/runs/transient.ts'
 import { RunWatch } from '../../../plugins/runs/watch.ts'
 import { Worker } from '../../../plugins/runs/worker.ts'
 import { gate, Log } from '../../helper.ts'
+import { openPool } from '../pg/pools.ts'
 import { MemoryFiles, newSchema, startEmptyPostgres } from './runs.ts'
 
-const pool = new pg.Pool({ connectionString: await startEmptyPostgres(t) })
-t.teardown(() => pool.end())
+const pool = openPool(t, await startEmptyPostgres(t), { max: 10 })
 
 const limits = { maxOpenPerOwner: 0, maxBytesPerOwner: 0, maxBytesKept: 0 }
 const quietly = async () => {}

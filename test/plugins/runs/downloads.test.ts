@@ -9,6 +9,7 @@ import { defineReport } from '../../../plugins/runs/index.ts'
 import { Sweep } from '../../../plugins/runs/sweep.ts'
 import { Runs } from '../../../plugins/runs/table/runs.ts'
 import { curl, gate, Log } from '../../helper.ts'
+import { openPool } from '../pg/pools.ts'
 import {
   ask,
   curlReply,
@@ -247,8 +248,7 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
     keepFor: 60_000,
     maxBytesKept: 1_000_000
   })
-  const pool = new pg.Pool({ connectionString })
-  t.teardown(() => pool.end())
+  const pool = openPool(t, connectionString, { max: 10 })
   const sweep = new Sweep({
     runs: new Runs(pool, schema),
     files,
