@@ -1,4 +1,5 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { CSV_EXPORT_DATABASE_UNAVAILABLE } from '../../pg/errors.ts'
 import {
   CSV_EXPORT_RUN_EXPIRED,
   CSV_EXPORT_RUN_IS_OPEN,
@@ -9,6 +10,7 @@ import {
 import type { FileStore } from '../files/files.ts'
 import type { Report } from '../report.ts'
 import { isOpen, type RunRow, type Runs } from '../table/runs.ts'
+import { isTransient } from '../transient.ts'
 import type { RunWatch } from '../watch.ts'
 import { sendRunFile } from './files.ts'
 import { withParameters } from './parameters.ts'
@@ -45,6 +47,11 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
   for (const report of options.reports.values()) addReport(app, report, options)
   const { owner, runs, watch } = options
   const waiting = new Waiting(watch)
+  app.setErrorHandler((error: FastifyError, _request, reply) => {
+    if (error.statusCode !== undefined || !isTransient(error)) throw error
+    reply.header('retry-after', retryAfter)
+    throw new CSV_EXPORT_DATABASE_UNAVAILABLE({ cause: error })
+  })
   app.addHook('preClose', async () => waiting.close())
 
   /** Others' runs do not exist. */

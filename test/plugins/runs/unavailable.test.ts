@@ -1,0 +1,21 @@
+import t from 'tap'
+import { startPostgres } from '../../database.ts'
+import { curl } from '../../helper.ts'
+import { serveRuns } from './runs.ts'
+
+t.test('while the database is away, to try again later is all that is said', async (t) => {
+  const postgres = await startPostgres(t, { rows: 0 })
+  const { url } = await serveRuns(t, { connectionString: postgres.url, concurrency: 0 })
+  await postgres.stop()
+  const id = '7b1e2c1a-58a5-4e4e-9d1e-0c8f1c2b3a4d'
+  for (const path of ['/runs', `/runs/${id}`, `/runs/${id}/result`, `/runs/${id}/files/${id}`]) {
+    const { body } = await curl('-i', url + path)
+    t.match(body, /^HTTP\/1.1 503 /, path)
+    t.match(body, /^retry-after: \d+\r$/im)
+    t.match(body, /"code":"CSV_EXPORT_DATABASE_UNAVAILABLE"/)
+    t.notMatch(body, /ECONNREFUSED|terminat/, 'nothing of the database itself')
+  }
+  t.match((await curl('-i', '-X', 'POST', `${url}/reports/numbers/runs`)).body, /^HTTP\/1.1 503 /)
+  t.match((await curl('-i', `${url}/runs?limit=x`)).body, /^HTTP\/1.1 400 /, 'other errors stay as they are')
+  t.match((await curl(`${url}/reports/numbers.csv`)).body, /^id,label\n1,x\n/, 'what needs no run is served')
+})
