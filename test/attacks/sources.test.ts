@@ -456,9 +456,11 @@ t.test('a stream that fails in a turn of its own ends no process', async (t) => 
           if (when === 'before it is opened') fail()
           return payload
         })
-        app.get('/', (_request, reply) => reply.csv(stream, { sourceTimeout: 100 }))
+        app.get('/', (_request, reply) => {
+          if (when === 'while it is read') setTimeout(fail, 30)
+          return reply.csv(stream, { sourceTimeout: 100 })
+        })
       })
-      if (when === 'while it is read') setTimeout(fail, 30)
       await get(url, {}).catch(() => {})
       await receipt()
       if (when === 'after it has been let go of') t.doesNotThrow(fail)
