@@ -49,7 +49,7 @@ for (const [name, version, files] of [
 
     const path = [join(installed, '.bin'), join(root, 'node_modules/.bin'), process.env.PATH].join(delimiter)
     const tap = join(root, 'node_modules/tap/dist/esm/run.mjs')
-    const args = [`PATH=${path}`, 'node', tap, 'run', '--reporter=tap', ...files]
+    const args = [`PATH=${path}`, 'node', tap, 'run', '--reporter=tap', '--jobs=2', ...files]
     const { code, output } = await outcome('env', args, { cwd: checkout })
     t.equal(code, 0, output.match(/^# \{ total.*\}$/m)?.[0])
     if (code !== 0) t.fail('what failed', { lines: output.match(/^ *not ok .*$/gm) })
