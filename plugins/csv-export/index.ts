@@ -4,6 +4,7 @@ import { CsvEncoder, type Encoder } from './csv/encoder.ts'
 import { ChunkEncoder, EncodedRows, KeptBytes } from './csv/ready-text.ts'
 import { CSV_EXPORT_RANGE, CSV_EXPORT_REPLY_SENT } from './errors.ts'
 import { logSafely, toError } from './guard.ts'
+import { internals, type KeptFile } from './internals.ts'
 import { checkCsvOptions, checkPluginOptions, checkStreamTextOptions } from './options/check.ts'
 import {
   type ContentCoding,
@@ -119,27 +120,6 @@ const withoutLimits = { maxBytes: 0, maxDuration: 0, digest: false, viewer: unde
 
 function csvType(hasHeader: boolean | string | Buffer): string {
   return `text/csv; charset=utf-8; header=${hasHeader ? 'present' : 'absent'}`
-}
-
-/** For what else is published here. */
-export const internals = Symbol('fastify-csv-export.internals')
-
-export interface Internals {
-  /** The defaults given at registration. */
-  registered: PluginOptions
-  sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply
-}
-
-export interface KeptFile {
-  /** Options that it was made with. */
-  csv: CsvOptions
-  report: string
-  /** What it is sent with, and no error in its place. */
-  headers: Readonly<Record<string, string>>
-  /** What its receipt says once all has been sent; 0 for a part, of which nobody knows. */
-  rows: number
-  /** Bytes. */
-  length: number
 }
 
 type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding' | 'viewer'> &

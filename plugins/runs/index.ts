@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { type Internals, internals } from '../csv-export/index.ts'
+import { type Internals, internals } from '../csv-export/internals.ts'
 import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
 import { checkSettings, settle } from '../csv-export/options/settings.ts'
 import { openCsv } from '../csv-export/stream/to-csv.ts'

@@ -1,7 +1,8 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { parse, type Range } from 'range-parser'
 import { logSafely } from '../../csv-export/guard.ts'
-import type { CsvOptions, Internals } from '../../csv-export/index.ts'
+import type { CsvOptions } from '../../csv-export/index.ts'
+import type { Internals } from '../../csv-export/internals.ts'
 import {
   CSV_EXPORT_FILE_INCOMPLETE,
   CSV_EXPORT_RANGE_NOT_SATISFIABLE,

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Internals, SourceContext } from '../../csv-export/index.ts'
+import type { SourceContext } from '../../csv-export/index.ts'
+import type { Internals } from '../../csv-export/internals.ts'
 import { throughJson, viewerOf } from '../../csv-export/options/http.ts'
 import { CSV_EXPORT_INVALID_IDEMPOTENCY_KEY } from '../errors.ts'
 import type { Report } from '../report.ts'
