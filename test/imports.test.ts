@@ -23,7 +23,9 @@ const directions: Record<string, string[]> = {
     'plugins/csv-export/options',
     'plugins/csv-export/receipts',
     'plugins/csv-export'
-  ]
+  ],
+  'plugins/runs/table': ['plugins/runs'],
+  'plugins/runs/files': ['plugins/runs/table', 'plugins/csv-export/options', 'plugins/runs']
 }
 /** What every room may import of the plugin's own folder; the others there import the rooms. */
 const common = ['errors', 'guard', 'describe'].map((name) => `plugins/csv-export/${name}.ts`)

@@ -56,37 +56,24 @@ const shapes: Shape[] = [
 
 const often = <T>(what: T, times: number): T[] => Array<T>(times).fill(what)
 
+const others: Cause[] = [
+  'throw',
+  'throw',
+  'maxRows',
+  'maxDuration',
+  'sourceStalls',
+  'stall',
+  'ended',
+  'replaced',
+  'head'
+]
+
 const causes: Record<SceneKind, Cause[]> = {
-  alone: [
-    ...often('complete' as Cause, 4),
-    ...often('leave' as Cause, 6),
-    'throw',
-    'throw',
-    'maxRows',
-    'maxDuration',
-    'sourceStalls',
-    'stall',
-    'ended',
-    'ended',
-    'replaced',
-    'head'
-  ],
+  alone: [...often('complete' as Cause, 4), ...often('leave' as Cause, 6), ...others, 'ended'],
   'HTTP/1.0': ['complete', 'complete', 'leave', 'leave', 'throw', 'throw', 'maxRows', 'maxDuration', 'ended'],
   kept: [...often('complete' as Cause, 8), 'throw', 'maxRows', 'replaced', 'leave'],
   pipelined: [...often('complete' as Cause, 8), 'throw', 'maxRows', 'ended', 'replaced'],
-  session: [
-    ...often('complete' as Cause, 5),
-    ...often('leave' as Cause, 8),
-    'throw',
-    'throw',
-    'maxRows',
-    'maxDuration',
-    'sourceStalls',
-    'stall',
-    'ended',
-    'replaced',
-    'head'
-  ],
+  session: [...often('complete' as Cause, 5), ...often('leave' as Cause, 8), ...others],
   injected: ['complete', 'complete', 'leave', 'leave', 'leave', 'throw', 'maxRows', 'maxDuration', 'stall']
 }
 
