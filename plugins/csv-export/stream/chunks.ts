@@ -101,7 +101,8 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#reader = reader
     if (this.#isFull() || this.#isOver()) this.#give()
     else if (this.#state === 'waiting') this.#checkForPause()
-    else if (this.#state !== 'giving') this.#take().catch(this.fail)
+    else if (this.#state === 'closed') this.#open().then(this.#takeInTurn).catch(this.fail)
+    else if (this.#state === 'resting') this.#takeInTurn()
     return reader.promise
   }
 
@@ -145,13 +146,21 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     clearImmediate(this.#pauseCheck)
   }
 
-  /** Takes items until there is a chunk for the reader. */
-  async #take(): Promise<void> {
-    if (this.#state === 'closed') await this.#open()
+  /** A source that never waits would keep everything else waiting. A small file is made at once. */
+  readonly #takeInTurn = (): void => {
     if (this.#isOver()) return
     this.#state = 'giving'
-    // A source that never waits would keep everything else waiting. A small file is made at once.
-    await (this.#record.bytes > 0 ? ownTurn() : turnIfDue())
+    const turn = this.#record.bytes > 0 ? ownTurn() : turnIfDue()
+    Promise.resolve(turn).then(this.#take).catch(this.fail)
+  }
+
+  /**
+   * Takes items until there is a chunk for the reader.
+   *
+   * Waits for no turn before the first: what an async function holds that has waited for long is kept for long, too.
+   */
+  readonly #take = async (): Promise<void> => {
+    if (this.#isOver()) return
     const { maxRows } = this.#options
     const [source, encoder] = [this.#source, this.#encoder]
     // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
