@@ -110,11 +110,11 @@ export class CsvEncoder implements Encoder<unknown> {
   }
 
   #encodePlain(record: object): string | undefined {
-    if (this.#plainRows === undefined) return undefined
-    const escapedCells = this.escapedCells
-    const text = this.#plainRows.encode(record, this.#records.isOrdinary)
+    const formulas = this.#formulas
+    const escapedCells = formulas?.escapedCells
+    const text = this.#plainRows?.encode(record, this.#records.isOrdinary)
     // What was escaped before the row turned out not to be plain is escaped, and counted, once more.
-    if (text === undefined && this.#formulas !== undefined) this.#formulas.escapedCells = escapedCells
+    if (text === undefined && formulas !== undefined) formulas.escapedCells = escapedCells as number
     return text
   }
 

@@ -81,7 +81,9 @@ export class PlainRows {
     if (row.length > length) return undefined
     let text = ''
     for (let index = 0; index < length; index++) {
-      const field = index === 0 ? this.#firstField(row[index]) : this.#field(row[index])
+      const value = row[index]
+      if (index === 0 && isMisread(value)) return undefined
+      const field = this.#field(value)
       if (field === undefined) return undefined
       if (index !== 0) text += delimiter
       text += field
@@ -106,7 +108,9 @@ export class PlainRows {
           hasOtherKeys = true
           break
         }
-        const field = index === 0 ? this.#firstField(row[key]) : this.#field(row[key])
+        const value = row[key]
+        if (index === 0 && isMisread(value)) return undefined
+        const field = this.#field(value)
         if (field === undefined) return undefined
         if (index !== 0) text += delimiter
         text += field
@@ -114,8 +118,9 @@ export class PlainRows {
       }
     }
     for (; index < keys.length; index++) {
-      const field =
-        index === 0 ? this.#firstField(row[keys[index] as string]) : this.#field(row[keys[index] as string])
+      const value = row[keys[index] as string]
+      if (index === 0 && isMisread(value)) return undefined
+      const field = this.#field(value)
       if (field === undefined) return undefined
       if (index !== 0) text += delimiter
       text += field
@@ -135,14 +140,6 @@ export class PlainRows {
 
   #quoted(field: string): string {
     return this.#quote + field + this.#quote
-  }
-
-  #firstField(value: unknown): string | undefined {
-    const field = this.#field(value)
-    // Asked of a text alone, as the first character of one put together, a date's, costs as much as a field.
-    return typeof value === 'string' && field !== undefined && isMisreadFirst(field)
-      ? this.#quoted(field)
-      : field
   }
 
   #field(value: unknown): string | undefined {
@@ -174,6 +171,11 @@ export class PlainRows {
     const quote = this.#quote
     return quote + text.replaceAll(quote, this.#doubledQuote) + quote
   }
+}
+
+/** Asked of a text alone, as all that does not come from one begins with a letter, a digit or a sign. */
+function isMisread(first: unknown): boolean {
+  return typeof first === 'string' && isMisreadFirst(first)
 }
 
 function hasPlainOptions(settings: Settings): boolean {

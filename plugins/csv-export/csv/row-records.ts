@@ -24,9 +24,11 @@ export class RowRecords {
   recordOf(row: unknown): object {
     if (typeof row !== 'object' || row === null) throw refusal(describe(row))
     if (Array.isArray(row)) return row
+    // Read first, whether it counts or not: V8 then knows the shape of the row, and with it the prototype, for nothing.
+    const { toJSON } = row as { toJSON?: unknown }
     this.#check(row)
-    if (this.#columnsGiven || !hasToJSON(row)) return row
-    const record = row.toJSON('')
+    if (this.#columnsGiven || typeof toJSON !== 'function') return row
+    const record: unknown = toJSON.call(row, '')
     if (typeof record !== 'object' || record === null) throw refusal(`${describe(record)} from its toJSON()`)
     if (!Array.isArray(record)) this.#check(record)
     return record
@@ -47,10 +49,6 @@ export class RowRecords {
     this.#known.set(prototype ?? noPrototype, ordinary)
     return ordinary
   }
-}
-
-function hasToJSON(row: object): row is { toJSON: (key: string) => unknown } {
-  return typeof (row as { toJSON?: unknown }).toJSON === 'function'
 }
 
 function refusal(got: string): Error {

@@ -37,7 +37,7 @@ export const mark: Buffer = Buffer.alloc(0)
 const largestChunk = 65_536
 
 /** Looking at the clock costs as much as a short row. */
-const stepsBetweenLooks = 16
+const stepsBetweenLooks = 64
 
 /** Milliseconds of one turn for a chunk: one that has to wait for another turn takes memory, so few must. */
 const chunkTurn = 20
@@ -82,7 +82,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#encoder = encoder
     this.#record = record
     this.#options = options
-    this.#textLimit = options.chunkSize
+    this.#textLimit = Math.max(1, options.chunkSize)
     const { sourceTimeout, heartbeat } = options
     this.#sourceDeadline = new Deadline(sourceTimeout, () =>
       this.fail(new CSV_EXPORT_SOURCE_STALLED(sourceTimeout))
@@ -163,8 +163,8 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#isOver()) return
     const { maxRows } = this.#options
     const [source, encoder] = [this.#source, this.#encoder]
-    // Without a reader, whom a pause has given what there was, the next item is kept, and no more taken.
-    for (let steps = 1; this.#reader !== undefined && !this.#isFull() && !this.#isOver(); steps++) {
+    // Without a reader, whom a pause or the end has given what there was, the next item is kept, and no more taken.
+    for (let steps = 1; this.#reader !== undefined && !this.#isFull(); steps++) {
       if (steps % stepsBetweenLooks === 0) {
         const turn = turnIfDue(chunkTurn)
         // An await for nothing costs as much as a short row, too.
@@ -174,7 +174,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
       let step = source.next()
       if (isPromiseLike(step)) {
         // Its own code may have ended the export meanwhile.
-        if (!this.#isOver()) {
+        if (!this.#isStopped()) {
           this.#state = 'waiting'
           this.#checkForPause()
         }
@@ -182,7 +182,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         if (this.#state === 'waiting') this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
-      if (this.#isOver()) {
+      if (this.#isStopped()) {
         if (!step?.done) this.#source.releaseAgain()
         return
       }
@@ -192,6 +192,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
       else this.#add(encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
       if (maxRows !== 0 && encoder.count > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
+      if (step.done) break
     }
     if (this.#state === 'giving') this.#state = 'resting'
     this.#give()
@@ -225,7 +226,11 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   }
 
   #isFull(): boolean {
-    return this.#pieces.length > 0 || (this.#text !== '' && this.#text.length >= this.#textLimit)
+    return this.#text.length >= this.#textLimit || this.#pieces.length > 0
+  }
+
+  #isStopped(): boolean {
+    return this.#state === 'stopped'
   }
 
   #isOver(): boolean {
@@ -265,7 +270,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#text = ''
     const bytes = toBytes(text)
     // What comes next is mostly of the same script. To count its bytes while it is joined would cost more.
-    this.#textLimit = this.#options.chunkSize * (text.length / bytes.length)
+    this.#textLimit = Math.max(1, this.#options.chunkSize * (text.length / bytes.length))
     this.#cut(bytes)
   }
 
