@@ -4,10 +4,10 @@ import { PassThrough, type Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
-import { listen, printed, startCurl, until } from './clients.ts'
-import { build, curl, gate, serve } from './helper.ts'
-import { startNginx } from './nginx.ts'
-import { skipWithout } from './programs.ts'
+import { listen, printed, startCurl, until } from '../clients.ts'
+import { build, curl, gate, serve } from '../helper.ts'
+import { startNginx } from '../nginx.ts'
+import { skipWithout } from '../programs.ts'
 
 async function serveBehindNginx(t: Test, routes: (app: FastifyInstance) => unknown): Promise<string> {
   const { url } = await serve(t, routes)

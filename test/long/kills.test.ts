@@ -4,11 +4,11 @@ import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
-import { type CurlProcess, printed, startCurl } from './clients.ts'
-import { connect, makeReportBig, serveApp, startPostgres } from './database.ts'
-import { curl } from './helper.ts'
-import { configureNginx } from './nginx.ts'
-import { skipWithout } from './programs.ts'
+import { type CurlProcess, printed, startCurl } from '../clients.ts'
+import { connect, makeReportBig, serveApp, startPostgres } from '../database.ts'
+import { curl } from '../helper.ts'
+import { configureNginx } from '../nginx.ts'
+import { skipWithout } from '../programs.ts'
 
 // Each process of the way from the database to the client is killed in mid-download. What fails a test here by itself:
 // an error that nobody handles, as the server runs in the test's own process.
@@ -60,7 +60,7 @@ t.test('a client that is killed', async (t) => {
 
 t.test('a server that is killed', async (t) => {
   const env = { ...process.env, DATABASE_URL: postgres.url, HOST: '127.0.0.1', PORT: '0' }
-  const killed = spawn(process.execPath, ['server.ts'], { cwd: join(import.meta.dirname, '..'), env })
+  const killed = spawn(process.execPath, ['server.ts'], { cwd: join(import.meta.dirname, '..', '..'), env })
   t.teardown(() => killed.kill('SIGKILL'))
   const text = await printed(killed.stdout, /http:\/\/127\.0\.0\.1:\d+/)
   const { client, id, exit } = await startDownload(/http:[\w/.:]+/.exec(text)?.[0] as string)
