@@ -5,6 +5,7 @@ import { guarded } from '../guard.ts'
 import type { Heartbeat } from '../options/http.ts'
 import type { ExportRecord } from '../receipts/record.ts'
 import { Deadline } from './deadline.ts'
+import { Joiner } from './joiner.ts'
 import { emptyBatch, type Source } from './source.ts'
 import { ownTurn, turnIfDue } from './turns.ts'
 
@@ -32,9 +33,6 @@ export interface ChunksOptions {
 
 /** An empty chunk: nothing more is to come right now, so what is held back should go on. */
 export const mark: Buffer = Buffer.alloc(0)
-
-/** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
-const largestChunk = 65_536
 
 /** Looking at the clock costs as much as a short row. */
 const stepsBetweenLooks = 64
@@ -64,11 +62,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   /** What the source is doing: it rests until it is asked, gives items, has to be waited for, or is over. */
   #state: 'closed' | 'resting' | 'giving' | 'waiting' | 'ended' | 'stopped' = 'closed'
   #failure: { error: unknown } | undefined
-  #text = ''
-  /** Characters that make a chunk, going by the chunk before. */
-  #textLimit: number
-  /** Bytes that come before the text. */
-  #pieces: Buffer[] = []
+  readonly #joiner: Joiner
   #isMarkDue = false
 
   /** @param record told each chunk that is given */
@@ -82,7 +76,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#encoder = encoder
     this.#record = record
     this.#options = options
-    this.#textLimit = Math.max(1, options.chunkSize)
+    this.#joiner = new Joiner(options.chunkSize)
     const { sourceTimeout, heartbeat } = options
     this.#sourceDeadline = new Deadline(sourceTimeout, () =>
       this.fail(new CSV_EXPORT_SOURCE_STALLED(sourceTimeout))
@@ -99,7 +93,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#reader !== undefined) return this.#reader.promise.then(() => this.next())
     const reader = Promise.withResolvers<Result>()
     this.#reader = reader
-    if (this.#isFull() || this.#isOver()) this.#give()
+    if (this.#joiner.isFull || this.#isOver()) this.#give()
     else if (this.#state === 'waiting') this.#checkForPause()
     else if (this.#state === 'closed') this.#open().then(this.#takeInTurn).catch(this.fail)
     else if (this.#state === 'resting') this.#takeInTurn()
@@ -129,8 +123,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#state === 'stopped') return
     const isSourceOver = this.#state === 'ended'
     this.#state = 'stopped'
-    this.#text = ''
-    this.#pieces = []
+    this.#joiner.clear()
     this.#stopTimers()
     if (!isSourceOver) {
       this.#abort.abort(reason)
@@ -162,9 +155,9 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   readonly #take = async (): Promise<void> => {
     if (this.#isOver()) return
     const { maxRows } = this.#options
-    const [source, encoder] = [this.#source, this.#encoder]
+    const [source, encoder, joiner] = [this.#source, this.#encoder, this.#joiner]
     // Without a reader, whom a pause or the end has given what there was, the next item is kept, and no more taken.
-    for (let steps = 1; this.#reader !== undefined && !this.#isFull(); steps++) {
+    for (let steps = 1; this.#reader !== undefined && !joiner.isFull; steps++) {
       if (steps % stepsBetweenLooks === 0) {
         const turn = turnIfDue(chunkTurn)
         // An await for nothing costs as much as a short row, too.
@@ -189,7 +182,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
       if (step === emptyBatch) continue
       if (typeof step !== 'object' || step === null) throw noStep(step)
       if (step.done) this.#end()
-      else this.#add(encoder.encode(step.value))
+      else joiner.add(encoder.encode(step.value))
       // Encoded rows may leave their last one open until the end.
       if (maxRows !== 0 && encoder.count > maxRows) throw new CSV_EXPORT_MAX_ROWS(maxRows)
       if (step.done) break
@@ -212,21 +205,9 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
 
   #end(): void {
     this.#source.end()
-    this.#text += this.#encoder.end()
+    this.#joiner.add(this.#encoder.end())
     this.#state = 'ended'
     this.#stopTimers()
-  }
-
-  #add(chunk: string | Uint8Array): void {
-    if (typeof chunk === 'string') this.#text += chunk
-    else {
-      this.#cutText()
-      this.#cut(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
-    }
-  }
-
-  #isFull(): boolean {
-    return this.#text.length >= this.#textLimit || this.#pieces.length > 0
   }
 
   #isStopped(): boolean {
@@ -241,8 +222,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   #give(): void {
     const reader = this.#reader
     if (reader === undefined) return
-    this.#cutText()
-    const value = this.#pieces.shift() ?? mark
+    const value = this.#joiner.take() ?? mark
     const { maxBytes } = this.#options
     if (maxBytes !== 0 && this.#record.bytes + value.length > maxBytes) {
       this.fail(new CSV_EXPORT_MAX_BYTES(maxBytes))
@@ -264,24 +244,6 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#state !== 'ended') this.#silence.start()
   }
 
-  #cutText(): void {
-    const text = this.#text
-    if (text === '') return
-    this.#text = ''
-    const bytes = toBytes(text)
-    // What comes next is mostly of the same script. To count its bytes while it is joined would cost more.
-    this.#textLimit = Math.max(1, this.#options.chunkSize * (text.length / bytes.length))
-    this.#cut(bytes)
-  }
-
-  #cut(bytes: Buffer): void {
-    // Of one size, so that none is a chunk of a few bytes.
-    const size = Math.ceil(bytes.length / Math.max(1, Math.round(bytes.length / largestChunk)))
-    for (let offset = 0; offset < bytes.length; offset += size) {
-      this.#pieces.push(bytes.subarray(offset, offset + size))
-    }
-  }
-
   /** At most one check is under way, so a source that gives each item at once pays nothing for it. */
   #checkForPause(): void {
     this.#pauseCheck ??= setImmediate(guarded(this.#onPause, this.fail))
@@ -292,7 +254,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#state !== 'waiting') return
     this.#sourceDeadline.start()
     if (!this.#options.flush) return
-    if (this.#text !== '') this.#give()
+    if (!this.#joiner.isEmpty) this.#give()
     else if (this.#isMarkDue && this.#reader !== undefined) {
       this.#isMarkDue = false
       this.#give()
@@ -300,7 +262,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   }
 
   readonly #commit = (): void => {
-    this.#text += this.#encoder.begin()
+    this.#joiner.add(this.#encoder.begin())
     this.#give()
   }
 
@@ -308,7 +270,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     // A reader that does not ask is not waiting for a sign of life.
     if (this.#reader === undefined) this.#silence.start()
     else {
-      this.#text += (this.#options.heartbeat as Heartbeat).text
+      this.#joiner.add((this.#options.heartbeat as Heartbeat).text)
       this.#give()
     }
   }
@@ -317,11 +279,4 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
 /** As the language has it. To ask again, as for a batch, could go on for good. */
 function noStep(step: unknown): Error {
   return new TypeError(`an iterator's next() has to give { done, value }, got ${describe(step)}`)
-}
-
-/** Of exactly their size: a string would be kept beside its bytes until the client takes them, a small Buffer with its pool. */
-function toBytes(text: string): Buffer {
-  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
-  bytes.write(text)
-  return bytes
 }
