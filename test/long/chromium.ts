@@ -96,6 +96,14 @@ export class Chromium extends EventEmitter {
     await loaded
   }
 
+  /** Begins a download, without a person who follows a link. Resolves to its file's name. */
+  async download(url: string): Promise<string> {
+    const begun = once(this, 'Browser.downloadWillBegin')
+    await this.send('Target.createTarget', { url })
+    const [{ suggestedFilename }] = await begun
+    return suggestedFilename
+  }
+
   /** What an expression gives in the page. */
   async evaluate<T = any>(expression: string): Promise<T> {
     const { result, exceptionDetails } = await this.send('Runtime.evaluate', {

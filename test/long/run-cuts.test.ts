@@ -1,12 +1,13 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
 import type { Run } from '../../plugins/runs/index.ts'
 import { startPostgres, temporaryFolder } from '../database.ts'
 import { skipWithout } from '../programs.ts'
+import { Chromium } from './chromium.ts'
 import { startCuttingProxy } from './cutting-proxy.ts'
 import { RunProcess } from './run-processes.ts'
 import { scaled, scaledTimeout } from './scale.ts'
@@ -73,32 +74,64 @@ const programs: Record<string, (url: string, file: string) => string[]> = {
   ]
 }
 
+const goal = scaled(60)
+
+/** Has files downloaded through connections that are cut, until enough have been, and compares each. */
+async function downloadThroughCuts(
+  t: Test,
+  download: (url: string) => Promise<{ file: string; attempts: number }>
+): Promise<void> {
+  let left = goal
+  const proxy = await startCuttingProxy(t, web.url, () =>
+    left-- > 0 ? Math.ceil(Math.random() * bytes * 0.4) : undefined
+  )
+  while (proxy.cuts < goal) {
+    const { file, attempts } = await download(`${proxy.url}${href}`)
+    if (left <= 0 && proxy.cuts < goal) left = goal - proxy.cuts
+    t.equal(await sha256Of(file), sha256, `${attempts} attempts, ${proxy.cuts} cuts`)
+    await rm(file)
+  }
+}
+
 for (const [program, argsOf] of Object.entries(programs)) {
   t.test(
     `${program} goes on after each cut`,
     { skip: skipWithout(program, program, '--version') },
     async (t) => {
-      const goal = scaled(60)
       let rounds = 0
-      let left = goal
-      const proxy = await startCuttingProxy(t, web.url, () =>
-        left-- > 0 ? Math.ceil(Math.random() * bytes * 0.4) : undefined
-      )
-      while (proxy.cuts < goal) {
-        const file = join(folder, `${program}-${rounds++}.csv`)
-        let attempts = 0
-        while (
-          (await runProgram(program, argsOf(`${proxy.url}${href}`, file.slice(folder.length + 1)))) !== 0
-        ) {
+      await downloadThroughCuts(t, async (url) => {
+        const name = `${program}-${rounds++}.csv`
+        let attempts = 1
+        while ((await runProgram(program, argsOf(url, name))) !== 0) {
           if (++attempts > 2 * goal + 20) throw new Error(`${program} does not come to an end`)
         }
-        if (left <= 0 && proxy.cuts < goal) left = goal - proxy.cuts
-        t.equal(await sha256Of(file), sha256, `${attempts} attempts, ${proxy.cuts} cuts`)
-        await rm(file)
-      }
+        return { file: join(folder, name), attempts }
+      })
     }
   )
 }
+
+t.test(
+  'Chromium goes on after each cut',
+  { skip: skipWithout('Chromium (chromium)', 'chromium', '--version') },
+  async (t) => {
+    const downloads = await temporaryFolder(t)
+    const chromium = await Chromium.start(t, downloads)
+    await chromium.open('chrome://downloads')
+    let rounds = 0
+    await downloadThroughCuts(t, async (url) => {
+      // What it has, it takes from its cache.
+      const name = await chromium.download(`${url}?${rounds++}`)
+      let attempts = 1
+      // The protocol tells no more of a download that is resumed. It has its name when it is whole.
+      while (!(await readdir(downloads)).includes(name)) {
+        await chromium.resumeDownload()
+        if (++attempts > 1000) throw new Error('Chromium does not come to an end')
+      }
+      return { file: join(downloads, name), attempts }
+    })
+  }
+)
 
 t.test('what another run has is not taken for the rest', async (t: Test) => {
   const file = join(folder, 'part.csv')
