@@ -261,7 +261,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   #afterBytes(): void {
     this.#isMarkDue = this.#options.marks === true
     clearTimeout(this.#commitTimer)
-    if (this.#state !== 'ended') this.#silence.start()
+    if (this.#state !== 'ended') this.#silence.restart()
   }
 
   #cutText(): void {
@@ -306,7 +306,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
 
   readonly #sayHeartbeat = (): void => {
     // A reader that does not ask is not waiting for a sign of life.
-    if (this.#reader === undefined) this.#silence.start()
+    if (this.#reader === undefined) this.#silence.restart()
     else {
       this.#text += (this.#options.heartbeat as Heartbeat).text
       this.#give()

@@ -63,7 +63,7 @@ export class Sender {
     else {
       // The client still has to take the end.
       this.#isEnded = true
-      this.#stall.start()
+      this.#stall.restart()
     }
   }
 
@@ -99,7 +99,7 @@ export class Sender {
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
     // Not before, as some call back at once.
-    if (isFirst && !this.#isTaken()) this.#stall.start()
+    if (isFirst && !this.#isTaken()) this.#stall.restart()
     this.#options.onWrite(chunk)
   }
 
@@ -143,7 +143,7 @@ export class Sender {
 
   readonly #onProgress = (): void => {
     if (this.#isStopped) return
-    if (!this.#isTaken() || this.#isEnded) this.#stall.start()
+    if (!this.#isTaken() || this.#isEnded) this.#stall.restart()
     else {
       this.#stall.stop()
       this.#wake?.()
