@@ -21,6 +21,7 @@ export interface SenderOptions {
   /** Longest time in milliseconds in which the destination takes nothing; 0 is no limit. */
   stallTimeout: number
   onStalled(): void
+  /** Has to stop the sender. */
   onError(error: unknown): void
   /** Called when nothing more is to come right now and nothing has been sent: the head should wait no longer. */
   onMark(): void
@@ -58,7 +59,12 @@ export class Sender {
   /** Resolves when the destination, which is left open, has been given everything; `stop()` resolves it too. */
   async send(chunks: AsyncIterable<Uint8Array>): Promise<void> {
     const iterator = chunks[Symbol.asyncIterator]()
-    while (this.#pass(await iterator.next())) if (this.#hasToWait) await this.#taken()
+    try {
+      while (this.#pass(await iterator.next())) if (this.#hasToWait) await this.#taken()
+    } catch (error) {
+      // Told first, as the source would hear of no reason from chunks that are let go of.
+      this.#options.onError(error)
+    }
     if (this.#isStopped) await iterator.return?.()
     else {
       // The client still has to take the end.
@@ -80,7 +86,7 @@ export class Sender {
       this.#write(chunk)
       this.#hasToWait = !this.#isTaken() && (this.#needsDrain() || chunk.length >= smallChunk)
     }
-    return true
+    return !this.#isStopped
   }
 
   stop(): void {
