@@ -36,8 +36,8 @@ export const mark: Buffer = Buffer.alloc(0)
 /** Bytes; what is larger is given in pieces of about that, as only whole writes show that a slow client takes anything. */
 const largestChunk = 65_536
 
-/** Looking at the clock costs as much as a short row. */
-const stepsBetweenLooks = 64
+/** Looking at the clock costs as much as a short row. Twice as many come before the next look, as long as there is time. */
+const mostStepsBetweenLooks = 64
 
 /** Milliseconds of one turn for a chunk: one that has to wait for another turn takes memory, so few must. */
 const chunkTurn = 20
@@ -164,11 +164,15 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     const { maxRows } = this.#options
     const [source, encoder] = [this.#source, this.#encoder]
     // Without a reader, whom a pause or the end has given what there was, the next item is kept, and no more taken.
-    for (let steps = 1; this.#reader !== undefined && !this.#isFull(); steps++) {
-      if (steps % stepsBetweenLooks === 0) {
+    let stepsBetweenLooks = 1
+    let steps = 0
+    while (this.#reader !== undefined && !this.#isFull()) {
+      if (steps++ === stepsBetweenLooks) {
         const turn = turnIfDue(chunkTurn)
         // An await for nothing costs as much as a short row, too.
         if (turn !== undefined) await turn
+        stepsBetweenLooks = turn === undefined ? Math.min(2 * stepsBetweenLooks, mostStepsBetweenLooks) : 1
+        steps = 0
         continue
       }
       let step = source.next()
