@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectSocket } from 'node:net'
-import { Readable, Writable } from 'node:stream'
+import { PassThrough, Readable, Writable } from 'node:stream'
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
@@ -395,5 +395,48 @@ t.test('what lets go of a source runs in the context of the request', async (t) 
         t.equal(await soon(noted.opened), 'req-1')
       })
     }
+  }
+})
+
+/** As one that waits for the reply ahead of it on its connection. */
+t.test("the source of a pipelined export runs in its own request's context", async (t) => {
+  const hooks: Record<string, (payload: Readable) => Readable> = {
+    'sent as it is': (payload) => payload,
+    'a hook pipes it': (payload) => payload.pipe(new PassThrough())
+  }
+  for (const [name, hook] of Object.entries(hooks)) {
+    t.test(name, async (t) => {
+      const { seen, note } = new Places()
+      const asked = gate()
+      const begins = { begin: () => note('the store'), put: () => {}, get: () => undefined }
+      const server = await watch(
+        t,
+        (app) => {
+          app.addHook('onRequest', (request, _reply, done) => context.run(request.id, done))
+          app.addHook('onSend', async (_request, _reply, payload) => hook(payload as Readable))
+          app.get('/first', (_request, reply) =>
+            reply.csv(async function* () {
+              await asked.opened
+              yield { id: 1 }
+            })
+          )
+          app.get('/second', (_request, reply) => {
+            setImmediate(asked.open)
+            return reply.csv(async function* () {
+              note('the source')
+              yield { id: 1 }
+              await turn()
+              note('the source, again')
+            })
+          })
+        },
+        { defaults: { maxConcurrent: 0, receipts: begins } }
+      )
+      const socket = connectSocket(Number(new URL(server.url).port), '127.0.0.1')
+      socket.write('GET /first HTTP/1.1\r\nhost: a\r\n\r\nGET /second HTTP/1.1\r\nhost: a\r\n\r\n')
+      t.match(await server.receipt(1), { status: 'complete', report: '/second' })
+      socket.destroy()
+      t.same(seen, { 'the source': 'req-2', 'the source, again': 'req-2', 'the store': 'req-2' })
+    })
   }
 })

@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
@@ -243,7 +244,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
     if (transport !== null) this.#start(transport, destination, chunks, onSent)
     else {
-      raw.once('socket', (socket) => this.#ending.isOver || this.#start(socket, destination, chunks, onSent))
+      // That happens in the context of the reply ahead.
+      const start = AsyncResource.bind((socket: Transport) => {
+        if (!this.#ending.isOver) this.#start(socket, destination, chunks, onSent)
+      })
+      raw.once('socket', start)
     }
   }
 

@@ -34,8 +34,8 @@ export interface ChunksOptions {
 /** An empty chunk: nothing more is to come right now, so what is held back should go on. */
 export const mark: Buffer = Buffer.alloc(0)
 
-/** Looking at the clock costs as much as a short row. */
-const stepsBetweenLooks = 64
+/** Looking at the clock costs as much as a short row. Twice as many come before the next look, as long as there is time. */
+const mostStepsBetweenLooks = 64
 
 /** Milliseconds of one turn for a chunk: one that has to wait for another turn takes memory, so few must. */
 const chunkTurn = 20
@@ -157,11 +157,15 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     const { maxRows } = this.#options
     const [source, encoder, joiner] = [this.#source, this.#encoder, this.#joiner]
     // Without a reader, whom a pause or the end has given what there was, the next item is kept, and no more taken.
-    for (let steps = 1; this.#reader !== undefined && !joiner.isFull; steps++) {
-      if (steps % stepsBetweenLooks === 0) {
+    let stepsBetweenLooks = 1
+    let steps = 0
+    while (this.#reader !== undefined && !joiner.isFull) {
+      if (steps++ === stepsBetweenLooks) {
         const turn = turnIfDue(chunkTurn)
         // An await for nothing costs as much as a short row, too.
         if (turn !== undefined) await turn
+        stepsBetweenLooks = turn === undefined ? Math.min(2 * stepsBetweenLooks, mostStepsBetweenLooks) : 1
+        steps = 0
         continue
       }
       let step = source.next()
@@ -241,7 +245,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   #afterBytes(): void {
     this.#isMarkDue = this.#options.marks === true
     clearTimeout(this.#commitTimer)
-    if (this.#state !== 'ended') this.#silence.start()
+    if (this.#state !== 'ended') this.#silence.restart()
   }
 
   /** At most one check is under way, so a source that gives each item at once pays nothing for it. */
@@ -268,7 +272,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
 
   readonly #sayHeartbeat = (): void => {
     // A reader that does not ask is not waiting for a sign of life.
-    if (this.#reader === undefined) this.#silence.start()
+    if (this.#reader === undefined) this.#silence.restart()
     else {
       this.#joiner.add((this.#options.heartbeat as Heartbeat).text)
       this.#give()

@@ -9,11 +9,16 @@ export class Deadline {
     this.#onMissed = onMissed
   }
 
-  /** Begins the wait; one that has begun begins anew. */
+  /** Begins the wait; one that has begun goes on. */
   start(): void {
     if (this.#milliseconds === 0) return
-    if (this.#timer !== undefined) this.#timer.refresh()
-    else this.#timer = setTimeout(this.#onMissed, this.#milliseconds)
+    this.#timer ??= setTimeout(this.#onMissed, this.#milliseconds)
+  }
+
+  /** Begins the wait; one that has begun begins anew. */
+  restart(): void {
+    if (this.#timer === undefined) this.start()
+    else this.#timer.refresh()
   }
 
   stop(): void {

@@ -21,6 +21,7 @@ export interface SenderOptions {
   /** Longest time in milliseconds in which the destination takes nothing; 0 is no limit. */
   stallTimeout: number
   onStalled(): void
+  /** Has to stop the sender. */
   onError(error: unknown): void
   /** Called when nothing more is to come right now and nothing has been sent: the head should wait no longer. */
   onMark(): void
@@ -58,12 +59,17 @@ export class Sender {
   /** Resolves when the destination, which is left open, has been given everything; `stop()` resolves it too. */
   async send(chunks: AsyncIterable<Uint8Array>): Promise<void> {
     const iterator = chunks[Symbol.asyncIterator]()
-    while (this.#pass(await iterator.next())) if (this.#hasToWait) await this.#taken()
+    try {
+      while (this.#pass(await iterator.next())) if (this.#hasToWait) await this.#taken()
+    } catch (error) {
+      // Told first, as the source would hear of no reason from chunks that are let go of.
+      this.#options.onError(error)
+    }
     if (this.#isStopped) await iterator.return?.()
     else {
       // The client still has to take the end.
       this.#isEnded = true
-      this.#stall.start()
+      this.#stall.restart()
     }
   }
 
@@ -80,7 +86,7 @@ export class Sender {
       this.#write(chunk)
       this.#hasToWait = !this.#isTaken() && (this.#needsDrain() || chunk.length >= smallChunk)
     }
-    return true
+    return !this.#isStopped
   }
 
   stop(): void {
@@ -99,7 +105,7 @@ export class Sender {
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
     // Not before, as some call back at once.
-    if (isFirst && !this.#isTaken()) this.#stall.start()
+    if (isFirst && !this.#isTaken()) this.#stall.restart()
     this.#options.onWrite(chunk)
   }
 
@@ -143,7 +149,7 @@ export class Sender {
 
   readonly #onProgress = (): void => {
     if (this.#isStopped) return
-    if (!this.#isTaken() || this.#isEnded) this.#stall.start()
+    if (!this.#isTaken() || this.#isEnded) this.#stall.restart()
     else {
       this.#stall.stop()
       this.#wake?.()

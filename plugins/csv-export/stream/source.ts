@@ -173,7 +173,10 @@ export class Source<T> {
   #returnUnstarted(): unknown {
     const input = this.#input
     if (isWebStream(input)) return input.cancel(this.#reason)
-    return isIterator(input) ? input.return?.() : undefined
+    // The export that has it would take that for the end of its rows.
+    if (!isIterator(input) || isUsed(input)) return undefined
+    claim(input)
+    return input.return?.()
   }
 
   /** A web stream that has failed rejects its `cancel()`, too, with the error that is the reason for it. */

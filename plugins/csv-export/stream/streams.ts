@@ -1,4 +1,5 @@
 import { isErrored, Readable } from 'node:stream'
+import { types } from 'node:util'
 
 export interface NodeStream extends NodeJS.ReadableStream {
   readableFlowing?: boolean | null
@@ -9,12 +10,16 @@ export interface NodeStream extends NodeJS.ReadableStream {
   _readableState?: { endEmitted?: boolean; destroyed?: boolean }
 }
 
+/** Nobody can ask a generator. */
+const claimedGenerators = new WeakSet()
+
 /**
  * Whether items are a stream, of Node or of the web, of which some may be missing: they have been read, or somebody else
  * reads them. One that is merely paused has them all, as has one that ended without any; one that has failed gives its
- * own error.
+ * own error. Or a generator of another export, which would be given the rest of its rows.
  */
 export function isUsed(items: object): boolean {
+  if (claimedGenerators.has(items)) return true
   if (isWebStream(items)) return items.locked || (!isErrored(items) && Readable.isDisturbed(items))
   if (!isNodeStream(items) || items.errored) return false
   if (Readable.isDisturbed(items) || (items.readableFlowing === true && !items.readableEnded)) return true
@@ -24,9 +29,10 @@ export function isUsed(items: object): boolean {
 
 /**
  * Keeps a stream of Node from flowing for whoever comes to it later: they are given what is read, and take nothing away.
- * Its iterator would do so only with its first row.
+ * Its iterator would do so only with its first row. A generator is this export's from now on.
  */
 export function claim(items: object): void {
+  if (types.isGeneratorObject(items)) claimedGenerators.add(items)
   if (isNodeStream(items)) items.on('readable', () => {})
 }
 

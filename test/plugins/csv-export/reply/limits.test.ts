@@ -124,6 +124,25 @@ t.test('sourceTimeout', async (t) => {
   t.match(aborted?.reason, { code: 'CSV_EXPORT_SOURCE_STALLED' })
 })
 
+t.test('a heartbeat does not put sourceTimeout off', async (t) => {
+  for (const [name, source] of Object.entries({
+    opening: (): Promise<never> => never,
+    'next chunk': async function* (): AsyncGenerator<string> {
+      yield 'a'
+      await never
+    }
+  })) {
+    const { receipt, onReceipt } = receiptOf()
+    const { url } = await serve(t, (app) =>
+      app.get('/', (_request, reply) =>
+        reply.streamText(source, { sourceTimeout: 100, heartbeat: { every: 20, text: '.' }, onReceipt })
+      )
+    )
+    t.match(await curl('--max-time', '2', url), { code: 56, body: /\.\.$/ }, name)
+    t.match(await receipt, { status: 'source_stalled', errorCode: 'CSV_EXPORT_SOURCE_STALLED' })
+  }
+})
+
 t.test('sourceTimeout measures each wait, not the sum of them', async (t) => {
   const { url } = await serve(t, (app) =>
     app.get('/', (_request, reply) =>

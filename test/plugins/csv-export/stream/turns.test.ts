@@ -19,6 +19,28 @@ t.test('empty batches are skipped, however many there are', async (t) => {
   }
 })
 
+t.test('rows that take long to make do not keep everything else waiting', async (t) => {
+  let sinceTurn = 0
+  let most = 0
+  const onTurn = () => {
+    most = Math.max(most, sinceTurn)
+    sinceTurn = 0
+    check = setImmediate(onTurn)
+  }
+  let check = setImmediate(onTurn)
+  function* rows() {
+    for (let count = 0; count < 100; count++) {
+      const end = performance.now() + 10
+      while (performance.now() < end);
+      sinceTurn++
+      yield { a: count }
+    }
+  }
+  for await (const _chunk of toCsv(rows()));
+  clearImmediate(check)
+  t.ok(most <= 10, `${most} rows of 10 ms in one turn`)
+})
+
 t.test('a source that never waits lets timers run, with rows and without', async (t) => {
   const sources: Record<string, () => AsyncIterable<any[]>> = {
     batches: emptyBatches,
