@@ -156,9 +156,9 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#isOver()) return
     const { maxRows } = this.#options
     const [source, encoder, joiner] = [this.#source, this.#encoder, this.#joiner]
-    // Without a reader, whom a pause or the end has given what there was, the next item is kept, and no more taken.
     let stepsBetweenLooks = 1
     let steps = 0
+    // Without a reader, whom a pause or the end has given what there was, the next item is kept, and no more taken.
     while (this.#reader !== undefined && !joiner.isFull) {
       if (steps++ === stepsBetweenLooks) {
         const turn = turnIfDue(chunkTurn)
