@@ -1,12 +1,8 @@
-import { buffer } from 'node:stream/consumers'
-import fc from 'fast-check'
 import type { FastifyRequest } from 'fastify'
-import t from 'tap'
-import { type CsvOptions, type PluginOptions, toCsv } from '../../../plugins/csv-export/index.ts'
-import { toCsvOptionsOf } from '../../../plugins/csv-export/options/options.ts'
-import { defineReport } from '../../../plugins/runs/index.ts'
+import t, { type Test } from 'tap'
+import { DirectoryFiles, defineReport } from '../../../plugins/runs/index.ts'
 import { validation } from '../../../validation.ts'
-import { anyExport } from '../csv-export/csv/random-exports.ts'
+import { temporaryFolder } from '../../database.ts'
 import {
   ask,
   curlReply,
@@ -18,65 +14,19 @@ import {
   serveRuns,
   startEmptyPostgres
 } from './runs.ts'
+import { givesSameBytes } from './same-bytes.ts'
 
 const connectionString = await startEmptyPostgres(t)
 const noParameters = { type: 'object', additionalProperties: false, properties: {} }
 
-t.test('a reply, a run and a script give the same bytes, under any options', async (t) => {
-  const rows = Array.from({ length: 20 }, (_, id) => ({
-    id,
-    name: `Crème "${id}"`,
-    at: new Date(id),
-    n: -id
-  }))
-  const fixed: [rows: unknown, csv: CsvOptions][] = [
-    [rows, {}],
-    [[rows, rows], { batches: true, columns: ['name', { key: 'id', header: 'No.' }] }],
-    [['a,b\n', Buffer.from('1,2\n')], { encoded: true }],
-    [rows, { excel: true, cast: { date: () => 'then', number: (value: number) => value.toFixed(1) } }],
-    [rows, { headerAsComment: true, quotedMatch: /ème/, quotedEmpty: true, formulas: 'escape' }],
-    [
-      rows,
-      { bom: false, eof: false, endMark: '#else', chunkSize: 10, compress: ['gzip'], filename: 'é.csv' }
-    ],
-    [[], { columns: ['id'] }],
-    [[], {}]
-  ]
-  const random = fc
-    .sample(anyExport, { numRuns: 25, seed: 1 })
-    .map(({ columns, rows, settings }): (typeof fixed)[number] => [rows, { columns, ...settings }])
-  const defaults: PluginOptions = { bom: true, quotedEmpty: true, endMark: '#end', commitAfter: 5_000 }
-  const cases = [...fixed, ...random]
-  const reports = cases.map(([rows, csv], index) =>
-    defineReport({ name: `case-${index}`, version: 1, parameters: noParameters, rows: () => rows as [], csv })
-  )
-  const { url } = await serveRuns(t, {
-    connectionString,
-    reports,
-    defaults,
-    // In the database, as by default.
-    files: undefined,
-    concurrency: 4,
-    maxOpenPerOwner: 0
+for (const [name, files] of Object.entries({
+  'in the database, as by default': async () => undefined,
+  'in a folder': async (t: Test) => new DirectoryFiles({ folder: await temporaryFolder(t) })
+})) {
+  t.test(`a reply, a run and a script give the same bytes, under any options; files ${name}`, async (t) => {
+    await givesSameBytes(t, { connectionString, files: await files(t) })
   })
-  await Promise.all(
-    cases.map(async ([rows, csv], index) => {
-      const script = await buffer(
-        toCsv(rows as [], toCsvOptionsOf(csv.encoded ? csv : { ...defaults, ...csv }))
-      )
-      const run = await finishedRun(url, `case-${index}`)
-      t.match(run, { state: 'succeeded', error: null })
-      const kept = await curlReply('-L', `${url}${run.result?.href}`)
-      const reply = await curlReply(`${url}/reports/case-${index}.csv`)
-      t.ok(reply.body.equals(script), `the reply of case ${index}`)
-      t.ok(kept.body.equals(script), `the run of case ${index}`)
-      t.equal(run.result?.bytes, script.length)
-      for (const name of ['content-type', 'content-disposition']) {
-        t.equal(kept.headers.get(name), reply.headers.get(name), name)
-      }
-    })
-  )
-})
+}
 
 t.test('rows know their viewer in each of them, who is asked for once', async (t) => {
   let calls = 0
