@@ -2,7 +2,7 @@ import { buffer } from 'node:stream/consumers'
 import fc from 'fast-check'
 import type { Test } from 'tap'
 import { type CsvOptions, type PluginOptions, toCsv } from '../../../plugins/csv-export/index.ts'
-import { toCsvOptionsOf } from '../../../plugins/csv-export/options/options.ts'
+import { csvOptions, toCsvOptionsOf } from '../../../plugins/csv-export/options/options.ts'
 import { defineReport, type FileStore } from '../../../plugins/runs/index.ts'
 import { anyExport } from '../csv-export/csv/random-exports.ts'
 import { curlReply, finishedRun, type RunsServerOptions, serveRuns } from './runs.ts'
@@ -23,6 +23,12 @@ const fixed: Case[] = [
   [rows, { excel: true, cast: { date: () => 'then', number: (value: number) => value.toFixed(1) } }],
   [rows, { headerAsComment: true, quotedMatch: /ème/, quotedEmpty: true, formulas: 'escape' }],
   [rows, { bom: false, eof: false, endMark: '#else', chunkSize: 10, compress: ['gzip'], filename: 'é.csv' }],
+  [rows, { delimiter: ';', quote: "'", escape: '\\', recordDelimiter: '\r\n', quoteRecordDelimiter: false }],
+  [rows, { header: false, quoted: true, encoder: 'csv-stringify' }],
+  [rows, { maxRows: 20, maxBytes: 10_000, maxDuration: 60_000, sourceTimeout: 60_000, digest: true }],
+  [rows, { quotedString: true, stallTimeout: 60_000, onReceipt: () => {} }],
+  // More than one write of a store, and one piece of a read.
+  [Array.from({ length: 100_000 }, (_, id) => ({ id, name: `Crème ${id}` })), { chunkSize: 100_000 }],
   [[], { columns: ['id'] }],
   [[], {}]
 ]
@@ -39,6 +45,9 @@ export async function givesSameBytes(
   options: Pick<RunsServerOptions, 'connectionString'> & { files: FileStore | undefined }
 ): Promise<void> {
   const cases = [...fixed, ...random]
+  const tried = new Set(Object.keys(Object.assign({}, defaults, ...fixed.map(([, csv]) => csv))))
+  const untried = Object.keys(csvOptions).filter((name) => !tried.has(name))
+  t.same(untried.sort(), ['report', 'viewer'], 'each option that a report has is tried')
   const reports = cases.map(([rows, csv], index) =>
     defineReport({
       name: `case-${index}`,
