@@ -56,9 +56,11 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
 
   /** Others' runs do not exist. */
   async function ownRun(request: FastifyRequest<OfRun>): Promise<RunRow> {
+    // First, as what it throws must not say whether there is such a run.
+    const asker = owner(request)
     const { id } = request.params
     const run = await runs.get(id)
-    if (run === undefined || run.owner !== owner(request)) throw new CSV_EXPORT_UNKNOWN_RUN(id)
+    if (run?.owner !== asker) throw new CSV_EXPORT_UNKNOWN_RUN(id)
     return run
   }
 
@@ -115,7 +117,8 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
 
   app.get<{ Params: { id: string; fileId: string } }>(
     '/runs/:id/files/:fileId',
-    { schema: ofFile },
+    // Clients that fetch a file in parts begin with a HEAD.
+    { schema: ofFile, exposeHeadRoute: true },
     async (request, reply) => {
       const run = await ownRun(request)
       const { fileId } = request.params

@@ -1,5 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
+import type { FastifyRequest } from 'fastify'
 import pg from 'pg'
 import t from 'tap'
 import { defineReport, type Report, type Run } from '../../../plugins/runs/index.ts'
@@ -225,6 +226,19 @@ t.test('what is no owner is refused, not shared', async (t) => {
     ]) {
       t.match(answer, { status: 500, body: { code: 'CSV_EXPORT_INVALID_OPTION', message: /option "owner"/ } })
     }
+  }
+  const unauthorized = Object.assign(new Error('who are you?'), { statusCode: 401 })
+  const owner = ({ headers }: FastifyRequest) => {
+    if (headers.user === 'late') return Promise.reject(unauthorized) as never
+    if (headers.user === undefined) throw unauthorized
+    return String(headers.user)
+  }
+  const guarded = await serveRuns(t, { connectionString, owner, concurrency: 0 })
+  const { id } = (await post(guarded.url, 'numbers', { user: 'ann' })).body
+  for (const path of [id, '00000000-0000-4000-8000-000000000000']) {
+    const answer = await ask(`${guarded.url}/runs/${path}`)
+    t.match(answer, { status: 401, body: { message: 'who are you?' } }, 'be there such a run or not')
+    t.equal((await ask(`${guarded.url}/runs/${path}`, { user: 'late' })).status, 500)
   }
   const { url } = await serveRuns(t, { connectionString, owner: 'public' })
   const run = await finishedRun(url, 'numbers', { user: 'ann' })
