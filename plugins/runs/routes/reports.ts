@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { SourceContext } from '../../csv-export/index.ts'
 import type { Internals } from '../../csv-export/internals.ts'
 import { throughJson, viewerOf } from '../../csv-export/options/http.ts'
+import { addVary } from '../../csv-export/reply/headers.ts'
 import { CSV_EXPORT_INVALID_IDEMPOTENCY_KEY } from '../errors.ts'
 import type { Report } from '../report.ts'
 import type { RunRow } from '../table/runs.ts'
@@ -46,7 +47,7 @@ export function addReport(
   app.get(`/reports/${name}.csv`, withParameters({ querystring: parameters }), (request, reply) => {
     // As a run, in another process, would have them.
     const given = throughJson(request.query)
-    reply.header('vary', 'Prefer')
+    addVary(reply, 'prefer')
     // Who asks for the head alone wants nothing made.
     if (request.method === 'GET' && preferencesOf(request).respondAsync) return accept(request, reply, given)
     const open = ({ viewer, signal }: SourceContext) => rows({ parameters: given, viewer, signal })

@@ -1,4 +1,5 @@
-import type { FastifyRequest } from 'fastify'
+import cors from '@fastify/cors'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { DirectoryFiles, defineReport } from '../../../plugins/runs/index.ts'
 import { validation } from '../../../validation.ts'
@@ -109,7 +110,8 @@ for (const [name, server] of Object.entries({
       ['count=many', /^parameters.*count.* must be integer/],
       ['count=-1', /^parameters.*count.* must be >= 0/],
       ['counts=1', /unknown parameter "counts" \(known: count, label\)/],
-      ['__proto_=1', /unknown parameter "__proto_"/]
+      ['__proto_=1', /unknown parameter "__proto_"/],
+      ['count=1e400', /"count".*(finite number|integer)/]
     ] as const) {
       const get = await ask(`${url}/reports/numbers.csv?${query}`)
       const async = await ask(`${url}/reports/numbers.csv?${query}`, { headers: { prefer: 'respond-async' } })
@@ -147,7 +149,7 @@ t.test('a run is accepted with where it is', async (t) => {
   t.equal(headers.get('location'), `/api/runs/${id}`)
   t.equal(headers.get('retry-after'), '1')
   t.equal(headers.get('preference-applied'), 'respond-async')
-  t.match(headers.get('vary'), /Prefer/)
+  t.match(headers.get('vary'), /prefer/)
   t.equal(headers.get('cache-control'), 'no-store')
 
   const run = await ended(`${url}/api`, id)
@@ -170,10 +172,24 @@ t.test('a run is accepted with where it is', async (t) => {
   })
   t.equal(head.status, 200)
   t.equal((await ask(`${url}/api/runs`)).body.length, before, 'a HEAD makes nothing')
-  for (const prefer of ['return=minimal', 'x="respond-async"', 'x="\\", respond-async"']) {
+  const others = [
+    ...['return=minimal', 'x="respond-async"', 'x="\\", respond-async"', 'x; respond-async'],
+    // What is no preference is none.
+    ...['x="respond-async', '"respond-async"', 'respond-async wait=5', ';respond-async']
+  ]
+  for (const prefer of others) {
     t.equal((await ask(`${url}/api/reports/numbers.csv`, { headers: { prefer } })).status, 200, prefer)
   }
   t.equal((await ask(`${url}/api/reports/numbers.csv`)).body, 'id,label\n1,x\n2,x\n3,x\n')
+})
+
+t.test('a reply depends on what others have said, too', async (t) => {
+  const before = (app: FastifyInstance) => app.register(cors, { origin: ['http://a', 'http://b'] })
+  const { url } = await serveRuns(t, { connectionString, concurrency: 0, before })
+  const reply = await ask(`${url}/reports/numbers.csv`)
+  t.equal(reply.headers.get('vary'), 'Origin, prefer, accept-encoding')
+  const accepted = await ask(`${url}/reports/numbers.csv`, { headers: { prefer: 'respond-async' } })
+  t.equal(accepted.headers.get('vary'), 'Origin, prefer')
 })
 
 t.test('the same key is the same run for as long as it is kept', async (t) => {
