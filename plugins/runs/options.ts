@@ -45,7 +45,10 @@ export interface RunsOptions {
   routes?: boolean | undefined
   /** @default a PostgresFiles in the same database */
   files?: FileStore | undefined
-  /** What the paths of the routes begin with, below the prefix of the context; a worker's `onFinished` needs it too. @default '' */
+  /**
+   * What the paths of the routes begin with, below the prefix of the context; a worker's `onFinished` needs it too. Neither has
+   * parameters (`/:tenant`). @default ''
+   */
   prefix?: string
   /** Schema of the tables; that of the queue is `<schema>_queue`. @default 'csv_export' */
   schema?: string | undefined

@@ -1,4 +1,5 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { toError } from '../../csv-export/guard.ts'
 import { CSV_EXPORT_DATABASE_UNAVAILABLE } from '../../pg/errors.ts'
 import {
   CSV_EXPORT_RUN_EXPIRED,
@@ -47,7 +48,9 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
   for (const report of options.reports.values()) addReport(app, report, options)
   const { owner, runs, watch } = options
   const waiting = new Waiting(watch)
-  app.setErrorHandler((error: FastifyError, _request, reply) => {
+  app.setErrorHandler((thrown, _request, reply) => {
+    // Of what is no Error, thrown on, Fastify makes a reply that says 200.
+    const error: Partial<FastifyError> = toError(thrown)
     if (error.statusCode !== undefined || !isTransient(error)) throw error
     reply.header('retry-after', retryAfter)
     throw new CSV_EXPORT_DATABASE_UNAVAILABLE({ cause: error })

@@ -46,7 +46,14 @@ t.test('rows know their viewer in each of them, who is asked for once', async (t
     defineReport({ ...common, name: 'nobody', viewer: () => null }),
     defineReport({ ...common, name: 'none', viewer: () => undefined }),
     defineReport({ ...common, name: 'promise', viewer: async () => 'all' }),
-    defineReport({ ...common, name: 'bigint', viewer: () => 1n })
+    defineReport({ ...common, name: 'bigint', viewer: () => 1n }),
+    defineReport({
+      ...common,
+      name: 'text',
+      viewer() {
+        throw 'text'
+      }
+    })
   ]
   const defaults = { viewer: ({ headers }: FastifyRequest) => `registered ${headers.sees}` }
   const { url } = await serveRuns(t, { connectionString, reports, defaults })
@@ -67,6 +74,7 @@ t.test('rows know their viewer in each of them, who is asked for once', async (t
   t.match((await post(url, 'bigint')).body, {
     message: /"viewer" must be a function that returns JSON, got 1n/
   })
+  t.match(await post(url, 'text'), { status: 500, body: { message: 'the source failed: text' } })
   const refused = await post(url, 'promise')
   t.match(refused, {
     status: 500,

@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyRequest } from 'fastify'
 import pg from 'pg'
 import t from 'tap'
 import { defineReport, type Report, type Run } from '../../../plugins/runs/index.ts'
@@ -25,6 +25,7 @@ const database = new pg.Client({ connectionString })
 await database.connect()
 t.teardown(() => database.end())
 
+const unknown = '00000000-0000-4000-8000-000000000000'
 const codeOf = ({ status, body }: Answer) => [status, body?.code]
 
 t.test('the runs of an owner come in pages that new and deleted runs do not shift', async (t) => {
@@ -181,7 +182,6 @@ t.test('to others a run does not exist', async (t) => {
   const ended = await finishedRun(url, 'numbers', { user: 'ann', headers: { 'idempotency-key': 'k' } })
   const open = (await post(url, 'held', { user: 'ann' })).body
   await asked
-  const unknown = '00000000-0000-4000-8000-000000000000'
   const fileId = ended.result?.href.split('/').at(-1)
   for (const id of [ended.id, open.id, ended.id.toUpperCase()]) {
     for (const [method, path] of [
@@ -233,9 +233,33 @@ t.test('what is no owner is refused, not shared', async (t) => {
     if (headers.user === undefined) throw unauthorized
     return String(headers.user)
   }
+  for (const thrown of ['text', { statusCode: 403 }, null, 5, Object.freeze(new Error('frozen'))]) {
+    const owner = () => {
+      throw thrown
+    }
+    const { url } = await serveRuns(t, { connectionString, owner, concurrency: 0 })
+    const answer = await ask(`${url}/runs`)
+    t.equal(answer.status, 500)
+    t.match(answer.body.message, thrown instanceof Error ? thrown.message : String(thrown))
+  }
+  const handled = await serveRuns(t, {
+    connectionString,
+    concurrency: 0,
+    before: (app) => {
+      app.setErrorHandler((error: FastifyError, _request, reply) => void reply.code(418).send(error.message))
+      app.addHook('onRequest', async ({ headers }) => {
+        if (headers.user === undefined) throw 'nobody'
+      })
+    }
+  })
+  t.match(await ask(`${handled.url}/runs`), { status: 418, body: 'the source failed: nobody' })
+  t.match(await ask(`${handled.url}/runs/${unknown}`, { user: 'ann' }), {
+    status: 418,
+    body: `there is no run ${unknown}`
+  })
   const guarded = await serveRuns(t, { connectionString, owner, concurrency: 0 })
   const { id } = (await post(guarded.url, 'numbers', { user: 'ann' })).body
-  for (const path of [id, '00000000-0000-4000-8000-000000000000']) {
+  for (const path of [id, unknown]) {
     const answer = await ask(`${guarded.url}/runs/${path}`)
     t.match(answer, { status: 401, body: { message: 'who are you?' } }, 'be there such a run or not')
     t.equal((await ask(`${guarded.url}/runs/${path}`, { user: 'late' })).status, 500)
