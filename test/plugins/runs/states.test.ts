@@ -176,6 +176,24 @@ t.test('a run is cancelled while it waits and while it is made, and deleted once
   t.equal((await ask(`${url}${run.result?.href}`)).status, 404)
 })
 
+t.test('a key whose run is just deleted is free again', async (t) => {
+  const schema = newSchema()
+  const { url } = await serveRuns(t, { connectionString, schema, concurrency: 0 })
+  const headers = { 'idempotency-key': 'k' }
+  const { id } = (await post(url, 'numbers', { headers })).body
+  const other = new pg.Client({ connectionString })
+  await other.connect()
+  t.teardown(() => other.end())
+  await other.query(`BEGIN; DELETE FROM ${schema}.runs`)
+  const again = post(url, 'numbers', { headers })
+  const waiting = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%${schema}%'`
+  while ((await database.query(waiting)).rowCount === 0) await new Promise(setImmediate)
+  await other.query('COMMIT')
+  const { status, body } = await again
+  t.equal(status, 202)
+  t.not(body.id, id)
+})
+
 t.test('to others a run does not exist', async (t) => {
   const { report, asked, release } = heldReport()
   const { url } = await serveRuns(t, { connectionString, reports: [report, numbers] })
