@@ -10,8 +10,11 @@ export interface Preferences {
 const quoted = String.raw`"(?:[^"\\]|\\.)*"`
 /** What stands between commas; what is quoted may have some. */
 const elements = new RegExp(`(?:[^",]|${quoted}?)+`, 'g')
-/** A name, its value, and parameters, of which none is known here. */
-const preference = new RegExp(String.raw`^\s*([^\s=",;]+)\s*(?:=\s*(${quoted}|[^\s=",;]*)\s*)?(?:;.*)?$`)
+/**
+ * A name, its value, and parameters, of which none is known here. Of blanks each is looked at once: a header of nothing else
+ * would hold up the server.
+ */
+const preference = new RegExp(String.raw`^\s*([^\s=",;]+)(?:\s*=(?:\s*(${quoted}|[^\s=",;]+))?)?\s*(?:;.*)?$`)
 
 export function preferencesOf({ headers }: FastifyRequest): Preferences {
   const preferences: Preferences = { respondAsync: false, wait: undefined }
