@@ -93,6 +93,7 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
 
   await app.register(routes, {
     prefix: settings.prefix,
+    pathPrefix: prefix,
     reports,
     owner: (request) => ownerOf(settings, request),
     runs,

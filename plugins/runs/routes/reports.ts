@@ -13,6 +13,8 @@ import { retryAfter, toRun } from './run-reply.ts'
 export interface ReportRoutesOptions {
   owner: (request: FastifyRequest) => string
   internals: Internals
+  /** Of the routes, from the server's root on; no slash at its end, as two at the beginning of a path would name a host. */
+  pathPrefix: string
   create(
     report: Report,
     owner: string,
@@ -28,7 +30,7 @@ const noParameters = { type: 'object', additionalProperties: false }
 export function addReport(
   app: FastifyInstance,
   report: Report,
-  { owner, create, internals }: ReportRoutesOptions
+  { owner, create, internals, pathPrefix }: ReportRoutesOptions
 ): void {
   const { name, parameters, rows, csv } = report
   const viewer = report.viewer ?? internals.registered.viewer
@@ -38,10 +40,10 @@ export function addReport(
     if (preferencesOf(request).respondAsync) reply.header('preference-applied', 'respond-async')
     return reply
       .code(202)
-      .header('location', `${app.prefix}/runs/${run.id}`)
+      .header('location', `${pathPrefix}/runs/${run.id}`)
       .header('retry-after', retryAfter)
       .header('cache-control', 'no-store')
-      .send(toRun(run, app.prefix))
+      .send(toRun(run, pathPrefix))
   }
 
   app.get(`/reports/${name}.csv`, withParameters({ querystring: parameters }), (request, reply) => {

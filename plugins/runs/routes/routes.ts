@@ -46,7 +46,7 @@ type OfRun = { Params: { id: string } }
 
 export async function routes(app: FastifyInstance, options: RoutesOptions): Promise<void> {
   for (const report of options.reports.values()) addReport(app, report, options)
-  const { owner, runs, watch } = options
+  const { owner, runs, watch, pathPrefix } = options
   const waiting = new Waiting(watch)
   app.setErrorHandler((thrown, _request, reply) => {
     // Of what is no Error, thrown on, Fastify makes a reply that says 200.
@@ -86,22 +86,22 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
     )
     const last = rows[limit] === undefined ? undefined : (rows[limit - 1] as RunRow)
     if (last !== undefined) {
-      reply.header('link', `<${app.prefix}/runs?limit=${limit}&before=${pageEndOf(last)}>; rel="next"`)
+      reply.header('link', `<${pathPrefix}/runs?limit=${limit}&before=${pageEndOf(last)}>; rel="next"`)
     }
     reply.header('cache-control', 'no-store')
-    return rows.slice(0, limit).map((row) => toRun(row, app.prefix))
+    return rows.slice(0, limit).map((row) => toRun(row, pathPrefix))
   })
 
   app.get<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {
     const run = await settledRun(request, reply)
     if (isOpen(run)) reply.header('retry-after', retryAfter)
-    return reply.header('cache-control', 'no-store').send(toRun(run, app.prefix))
+    return reply.header('cache-control', 'no-store').send(toRun(run, pathPrefix))
   })
 
   app.post<OfRun>('/runs/:id/cancel', { schema: ofRun }, async (request, reply) => {
     await options.cancel(await ownRun(request))
     reply.header('cache-control', 'no-store')
-    return toRun(await ownRun(request), app.prefix)
+    return toRun(await ownRun(request), pathPrefix)
   })
 
   app.delete<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {
@@ -115,7 +115,7 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
     const run = await settledRun(request, reply)
     reply.header('cache-control', 'no-store')
     checkSucceeded(run, reply)
-    return reply.redirect(`${app.prefix}/runs/${run.id}/files/${run.file_id}`, 303)
+    return reply.redirect(`${pathPrefix}/runs/${run.id}/files/${run.file_id}`, 303)
   })
 
   app.get<{ Params: { id: string; fileId: string } }>(

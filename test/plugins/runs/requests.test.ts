@@ -1,14 +1,16 @@
 import cors from '@fastify/cors'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
-import { DirectoryFiles, defineReport } from '../../../plugins/runs/index.ts'
+import csvRuns, { DirectoryFiles, defineReport } from '../../../plugins/runs/index.ts'
 import { validation } from '../../../validation.ts'
 import { temporaryFolder } from '../../database.ts'
+import { serve } from '../../helper.ts'
 import {
   ask,
   curlReply,
   ended,
   finishedRun,
+  MemoryFiles,
   newSchema,
   numbers,
   post,
@@ -189,6 +191,30 @@ t.test('a run is accepted with where it is', async (t) => {
     t.equal((await ask(`${url}/api/reports/numbers.csv`, { headers: { prefer } })).status, 200, prefer)
   }
   t.equal((await ask(`${url}/api/reports/numbers.csv`)).body, 'id,label\n1,x\n2,x\n3,x\n')
+})
+
+t.test('what is below a slash is where its links lead', async (t) => {
+  for (const [outer, prefix, path] of [
+    ['/', '', ''],
+    ['/v1/', '', '/v1'],
+    ['/v1/', '/api', '/v1/api']
+  ] as const) {
+    const { app, url } = await serve(t, (app) =>
+      app.register(
+        async (inner) => {
+          const options = { connectionString, schema: newSchema(), prefix, files: new MemoryFiles() }
+          await inner.register(csvRuns, { reports: [numbers], owner: 'public', ...options })
+        },
+        { prefix: outer }
+      )
+    )
+    const run = await finishedRun(`${url}${path}`, 'numbers')
+    t.match(run.result?.href, new RegExp(`^${path}/runs/`))
+    t.equal((await ask(`${url}${run.result?.href}`)).status, 200)
+    const accepted = await post(`${url}${path}`, 'numbers')
+    t.match(accepted.headers.get('location'), new RegExp(`^${path}/runs/`))
+    await app.close()
+  }
 })
 
 t.test('a reply depends on what others have said, too', async (t) => {
