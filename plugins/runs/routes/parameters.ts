@@ -15,9 +15,11 @@ export function withParameters(schema: Pick<FastifySchema, 'querystring' | 'body
     schema,
     attachValidation: true,
     async preValidation(request: FastifyRequest): Promise<void> {
-      // No body asks for a report without parameters.
-      if (request.body === undefined && schema.body !== undefined) request.body = {}
-      const { query, body } = request
+      const { query, headers } = request
+      // No body asks for a report without parameters. One that has a type was there, and its parser has left it to others.
+      const isSent = request.body !== undefined || headers['content-type'] !== undefined
+      if (!isSent && schema.body !== undefined) request.body = {}
+      const { body } = request
       given.set(request, structuredClone({ query: { ...(query as object) }, body }))
     },
     async preHandler(request: FastifyRequest): Promise<void> {

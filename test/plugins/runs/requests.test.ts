@@ -1,4 +1,5 @@
 import cors from '@fastify/cors'
+import multipart from '@fastify/multipart'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import csvRuns, { DirectoryFiles, defineReport } from '../../../plugins/runs/index.ts'
@@ -147,6 +148,18 @@ for (const [name, server] of Object.entries({
     t.equal((await ask(`${url}/reports/nested.csv?ids=1`)).status, 200)
   })
 }
+
+t.test('parameters that nobody has read are no report without parameters', async (t) => {
+  const { url } = await serveRuns(t, {
+    connectionString,
+    concurrency: 0,
+    before: (app) => app.register(multipart)
+  })
+  const form = await curlReply('-F', 'count=7', `${url}/reports/numbers/runs`)
+  t.equal(form.status, 400)
+  t.match(JSON.parse(form.body.toString()), { message: 'parameters must be object' })
+  t.same((await ask(`${url}/runs`)).body, [])
+})
 
 t.test('a run is accepted with where it is', async (t) => {
   const { url } = await serveRuns(t, { connectionString, prefix: '/api' })
