@@ -231,7 +231,13 @@ t.test('to others a run does not exist', async (t) => {
 })
 
 t.test('what is no owner is refused, not shared', async (t) => {
-  const owners: Record<string, unknown> = { promise: Promise.resolve('ann'), empty: '', number: 7 }
+  const owners: Record<string, unknown> = {
+    promise: Promise.resolve('ann'),
+    empty: '',
+    number: 7,
+    nul: 'ann\0',
+    half: 'ann\ud800'
+  }
   const wrong = await serveRuns(t, {
     connectionString,
     owner: ({ headers }) => owners[String(headers.user)] as never,
