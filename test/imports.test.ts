@@ -25,7 +25,7 @@ const directions: Record<string, string[]> = {
     'plugins/csv-export'
   ],
   'plugins/runs/table': ['plugins/runs'],
-  'plugins/runs/files': ['plugins/runs/table', 'plugins/csv-export/options', 'plugins/runs']
+  'plugins/runs/files': ['plugins/runs/table', 'plugins/csv-export/options', 'plugins/pg', 'plugins/runs']
 }
 /** What every room may import of the plugin's own folder; the others there import the rooms. */
 const common = ['errors', 'guard', 'describe'].map((name) => `plugins/csv-export/${name}.ts`)

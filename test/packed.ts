@@ -102,6 +102,41 @@ print()
 export const wrong = () => cursorRows('SELECT 1')
 `
 
+/** What one writes who has report runs: makes one, and prints the file of it. */
+export const typescriptRuns = `import csvExport from 'fastify-csv-export'
+import csvRuns, { defineReport, DirectoryFiles, type FileStore, type Report, type Run, type RunsOptions } from 'fastify-csv-export/runs'
+import Fastify from 'fastify'
+
+const numbers: Report = defineReport({
+  name: 'numbers',
+  version: 1,
+  parameters: { type: 'object', additionalProperties: false, properties: { count: { type: 'integer' } } },
+  *rows({ parameters }: { parameters: { count: number } }) {
+    for (let id = 1; id <= parameters.count; id++) yield { id }
+  }
+})
+const files: FileStore = new DirectoryFiles({ folder: 'files' })
+const [connectionString = '', schema] = process.argv.slice(2)
+const options: RunsOptions = { connectionString, schema, reports: [numbers], owner: 'public', files }
+const app = Fastify()
+app.register(csvExport)
+app.register(csvRuns, options)
+async function main(): Promise<void> {
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const headers = { prefer: 'respond-async' }
+  const accepted = await fetch(url + '/reports/numbers.csv?count=2', { headers })
+  const { id } = (await accepted.json()) as Run
+  const kept = await fetch(url + '/runs/' + id + '/result', { headers: { prefer: 'wait=60' } })
+  console.log(JSON.stringify(await kept.text()))
+  await app.close()
+}
+main()
+// @ts-expect-error: a report has a name
+export const wrong = () => defineReport({ version: 1, parameters: {}, rows: () => [] })
+// @ts-expect-error: an owner is asked for
+export const nobodys: RunsOptions = { connectionString, reports: [numbers] }
+`
+
 /** The same without a default: what \`require\` gives is the plugin, and has the rest as its members. */
 export const typescriptRequire = `import csvExport = require('fastify-csv-export')
 import Fastify = require('fastify')

@@ -6,7 +6,11 @@ export function describe(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`
   if (typeof value === 'function') return 'a function'
   if (Array.isArray(value)) return 'an array'
-  if (isPromiseLike(value)) return 'a Promise (await it first)'
+  if (isPromiseLike(value)) {
+    // It is refused, so nobody awaits it any more: its rejection would end the process.
+    Promise.resolve(value).catch(() => {})
+    return 'a Promise (await it first)'
+  }
   return `a value of type ${typeof value}`
 }
 

@@ -9,6 +9,12 @@ export const CSV_EXPORT_UNKNOWN_PARAMETER = createError<[string, string]>(
   400
 )
 
+export const CSV_EXPORT_INFINITE_PARAMETER = createError<[string]>(
+  'CSV_EXPORT_INFINITE_PARAMETER',
+  'parameter "%s" must be a finite number',
+  400
+)
+
 export const CSV_EXPORT_UNKNOWN_RUN = createError<[string]>(
   'CSV_EXPORT_UNKNOWN_RUN',
   'there is no run %s',

@@ -2,6 +2,7 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import { type Internals, internals } from '../csv-export/internals.ts'
+import { refusal } from '../csv-export/options/option.ts'
 import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
 import { checkSettings, settle } from '../csv-export/options/settings.ts'
 import { openCsv } from '../csv-export/stream/to-csv.ts'
@@ -30,6 +31,9 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   for (const { csv } of settings.reports) checkSettings(settle(csvDefaults, server.registered, csv))
   const reports = new Map(settings.reports.map((report) => [report.name, report]))
   const prefix = `${app.prefix.replace(/\/$/, '')}${settings.prefix}`
+  if (/[:*]/.test(prefix)) {
+    throw refusal('prefix', 'without parameters, as who tells of a run need not have a request', prefix)
+  }
   const pool = openPool(connectionString, 'runs', 4, app.log)
   const downloads = openPool(connectionString, 'run downloads', 4, app.log)
   const runs = new Runs(pool, schema)
@@ -89,6 +93,7 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
 
   await app.register(routes, {
     prefix: settings.prefix,
+    pathPrefix: prefix,
     reports,
     owner: (request) => ownerOf(settings, request),
     runs,

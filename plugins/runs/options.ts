@@ -45,7 +45,10 @@ export interface RunsOptions {
   routes?: boolean | undefined
   /** @default a PostgresFiles in the same database */
   files?: FileStore | undefined
-  /** What the paths of the routes begin with, below the prefix of the context; a worker's `onFinished` needs it too. @default '' */
+  /**
+   * What the paths of the routes begin with, below the prefix of the context; a worker's `onFinished` needs it too. Neither has
+   * parameters (`/:tenant`). @default ''
+   */
   prefix?: string
   /** Schema of the tables; that of the queue is `<schema>_queue`. @default 'csv_export' */
   schema?: string | undefined
@@ -140,11 +143,17 @@ export function settingsOf(options: RunsOptions): RunsSettings {
   return { ...defaultsOf(runsOptions), ...defined(options) } as RunsSettings
 }
 
+/** What PostgreSQL would keep in another way would be somebody else's, too. */
+const ownerName = rule<string>(
+  (value) => fullString.accepts(value) && value.isWellFormed() && !value.includes('\0'),
+  'a string that is not empty and that UTF-8 can hold, without U+0000'
+)
+
 /** Asks whose a request is. A promise, say, would be nobody's: everybody's. */
 export function ownerOf({ owner }: Pick<RunsOptions, 'owner'>, request: FastifyRequest): string {
   const value = owner === 'public' ? owner : owner(request)
-  if (!fullString.accepts(value))
-    throw refusal('owner', 'a function that returns a string that is not empty', value)
+  if (!ownerName.accepts(value))
+    throw refusal('owner', `a function that returns ${ownerName.expected}`, value)
   return value
 }
 

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Job, JobWithMetadata, PgBoss } from 'pg-boss'
+import { peer } from '../pg/peers.ts'
 
 export interface QueueOptions {
   connectionString: string
@@ -37,9 +38,12 @@ export class Queue {
     this.#options = options
   }
 
-  /** pg-boss is loaded here, as nobody else needs to have it installed. */
+  /**
+   * pg-boss is loaded here, as nobody else needs to have it installed.
+   * @throws CSV_EXPORT_NOT_INSTALLED without it
+   */
   static async start(options: QueueOptions): Promise<Queue> {
-    const { PgBoss } = await import('pg-boss')
+    const { PgBoss } = await peer('pg-boss', 'fastify-csv-export/runs', import('pg-boss'))
     const { connectionString, schema, notify, onError } = options
     const boss = new PgBoss({
       connectionString,

@@ -5,7 +5,17 @@ import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t from 'tap'
 import { startDatabase } from '../database.ts'
-import { outcome, pack, project, run, typescript, typescriptPg, typescriptRequire } from '../packed.ts'
+import {
+  outcome,
+  pack,
+  project,
+  run,
+  typescript,
+  typescriptPg,
+  typescriptRequire,
+  typescriptRuns
+} from '../packed.ts'
+import { newSchema } from '../plugins/runs/runs.ts'
 
 t.setTimeout(600_000)
 
@@ -103,11 +113,18 @@ for (const [version, nodeTypes, skipsTypesOfPg] of [
       type: 'module',
       packages: [
         ...['fastify@5', `typescript@${version}`, `@types/node@${nodeTypes}`, 'pg@8', '@types/pg@8'],
-        ...['pg-cursor@2', '@types/pg-cursor@2', 'pg-copy-streams@7', '@types/pg-copy-streams@1']
+        ...[
+          'pg-cursor@2',
+          '@types/pg-cursor@2',
+          'pg-copy-streams@7',
+          '@types/pg-copy-streams@1',
+          'pg-boss@12'
+        ]
       ],
       files: {
         ...{ 'use.mts': typescript, 'use.cts': typescript, 'require.cts': typescriptRequire },
-        ...{ 'pg.mts': typescriptPg, 'pg.cts': typescriptPg }
+        ...{ 'pg.mts': typescriptPg, 'pg.cts': typescriptPg },
+        ...{ 'runs.mts': typescriptRuns, 'runs.cts': typescriptRuns }
       }
     })
     const compile = async (module: string, resolution: string, skips: boolean, files: string[]) => {
@@ -123,12 +140,12 @@ for (const [version, nodeTypes, skipsTypesOfPg] of [
       await compile(module, resolution, false, uses)
     }
     for (const [module, resolution, endings] of resolutions.slice(0, 3)) {
-      const files = endings.map((ending) => `pg.${ending}`)
+      const files = ['pg', 'runs'].flatMap((name) => endings.map((ending) => `${name}.${ending}`))
       await compile(module, resolution, skipsTypesOfPg, files)
       for (const file of files) {
         const built = `out/${file.replace('ts', 'js')}`
-        const { stdout } = await run(process.execPath, [built, databaseUrl], { cwd })
-        t.equal(stdout, "1 [ 'one' ]\ntwo\n2\n", built)
+        const { stdout } = await run(process.execPath, [built, databaseUrl, newSchema()], { cwd })
+        t.equal(stdout, file.startsWith('pg') ? "1 [ 'one' ]\ntwo\n2\n" : '"id\\n1\\n2\\n"\n', built)
       }
     }
   })
@@ -163,6 +180,43 @@ main().catch(({ code, message }) => console.log(code, message)).then(() => pool.
     }
   })
 }
+
+t.test('report runs name what they lack', async (t) => {
+  const program = `
+const app = Fastify()
+app.register(csvExport)
+const [connectionString, schema] = process.argv.slice(2)
+app.register(csvRuns, { connectionString, schema, reports: [], owner: 'public' })
+app.ready().catch(({ code, message }) => console.log(code, message)).then(() => process.exit())
+`
+  const cwd = await project(packed, 'without-pg-boss', {
+    type: 'module',
+    packages: ['fastify@5', 'pg@8'],
+    files: {
+      'main.mjs': `import Fastify from 'fastify'
+import csvExport from 'fastify-csv-export'
+import csvRuns from 'fastify-csv-export/runs'${program}`,
+      'main.cjs': `const Fastify = require('fastify')
+const csvExport = require('fastify-csv-export')
+const csvRuns = require('fastify-csv-export/runs')${program}`
+    }
+  })
+  for (const lacks of ['pg-copy-streams', 'pg-boss']) {
+    for (const file of ['main.mjs', 'main.cjs']) {
+      const { output } = await outcome(process.execPath, [file, databaseUrl, newSchema()], { cwd })
+      const needs = `CSV_EXPORT_NOT_INSTALLED \\S+ needs the package ${lacks}: npm install ${lacks}\n`
+      t.match(output, new RegExp(`^${needs}$`), file)
+    }
+    await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', lacks], { cwd })
+  }
+  for (const file of ['main.mjs', 'main.cjs']) {
+    t.same(
+      await outcome(process.execPath, [file, databaseUrl, newSchema()], { cwd }),
+      { code: 0, output: '' },
+      file
+    )
+  }
+})
 
 t.test('publint and attw find nothing', async (t) => {
   const cwd = await project(packed, 'lint', {

@@ -5,6 +5,8 @@ import { S3Files } from '../../plugins/runs/index.ts'
 import { collect } from '../plugins/pg/pools.ts'
 import { bytesOf, contract, failsWhenFull, type TestedStore } from '../plugins/runs/files/contract.ts'
 import { skipSmallDisk, smallDisk } from '../plugins/runs/files/small-disk.ts'
+import { startEmptyPostgres } from '../plugins/runs/runs.ts'
+import { givesSameBytes } from '../plugins/runs/same-bytes.ts'
 import { skipWithout } from '../programs.ts'
 import { scaled, scaledTimeout } from './scale.ts'
 import { type Swift, startSwift } from './swift.ts'
@@ -57,6 +59,11 @@ t.test('files of runs in an S3 bucket', { skip }, async (t) => {
 
   t.test('as in each store', async (t) => {
     contract(t, await open(t, swift, 'contract'), { large: scaled(100 * 2 ** 20), times: scaled(20) })
+  })
+
+  t.test('a reply, a run and a script give the same bytes, under any options', async (t) => {
+    const { store } = await open(t, swift, 'bytes')
+    await givesSameBytes(t, { connectionString: await startEmptyPostgres(t), files: store })
   })
 
   t.test('more files than a page of a list has', async (t) => {

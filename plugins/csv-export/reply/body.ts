@@ -18,7 +18,7 @@ import { type Destination, Sender, type Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
 import { headHasGone, transportOf } from './connection.ts'
-import type { ReplyCoding } from './content-coding.ts'
+import { type ReplyCoding, takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
   addTrailers,
@@ -123,7 +123,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
       } else if (end && !this.#isErrorTold) destination.end()
       return destination
     }
-    prepareHead(this.#reply, this.#options.length)
+    // Of what a hook makes of the body, nobody knows the length.
+    prepareHead(this.#reply, destination === (raw as unknown) ? this.#options.length : undefined)
     this.#ending.hold()
     this.#destination = destination
     if (destination !== (raw as unknown)) {
@@ -222,7 +223,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     const isStarted = this.#sender !== undefined
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
-    this.#options.coding?.takeBack()
+    takeBackCoding(this.#reply)
     if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 

@@ -1,8 +1,8 @@
 import type { FastifyReply } from 'fastify'
-import type { ContentCoding } from '../options/http.ts'
+import { type ContentCoding, contentCodings } from '../options/http.ts'
 import { type Coder, createCoder } from '../stream/coders.ts'
 import { headHasGone } from './connection.ts'
-import { dropHeader } from './headers.ts'
+import { addVary, dropHeader } from './headers.ts'
 
 /** A smaller body is sent as it is, in bytes: coding it would save next to nothing. */
 const smallestCoded = 1_024
@@ -15,22 +15,21 @@ export class ReplyCoding {
   readonly #reply: FastifyReply
   readonly #coding: ContentCoding
   readonly #smallest: number
-  /** The same coding, as names of codings have no case, but told from one that a hook has set. */
-  readonly #reserved: string
 
   private constructor(reply: FastifyReply, coding: ContentCoding, smallest: number) {
     this.#reply = reply
     this.#coding = coding
     this.#smallest = smallest
-    this.#reserved = coding.toUpperCase()
-    reply.header('content-encoding', this.#reserved)
+    reserve(reply, coding)
   }
 
   /** Sets Vary and takes Content-Encoding; undefined if the client takes none of the codings, or the route has its own. */
   static choose(reply: FastifyReply, codings: readonly ContentCoding[]): ReplyCoding | undefined {
-    if (codings.length === 0 || reply.hasHeader('content-encoding')) return undefined
-    if (mustStay(reply)) return undefined
-    addVary(reply)
+    if (reply.hasHeader('content-encoding')) return undefined
+    // By others neither.
+    if (mustStay(reply)) reserve(reply, 'identity')
+    if (codings.length === 0 || mustStay(reply)) return undefined
+    addVary(reply, 'accept-encoding')
     const quality = qualities(reply.request.headers['accept-encoding'])
     const [best] = [...codings, 'identity' as const].sort((one, other) => quality(other) - quality(one))
     if (best === undefined || best === 'identity' || quality(best) === 0) return undefined
@@ -43,7 +42,8 @@ export class ReplyCoding {
    * @returns undefined if the body is to be written as it is
    */
   open(size: number): Coder | undefined {
-    if (size < this.#smallest || !this.#isReserved || headHasGone(this.#reply.raw)) return undefined
+    const isTaken = this.#reply.getHeader('content-encoding') !== reserved(this.#coding)
+    if (size < this.#smallest || isTaken || headHasGone(this.#reply.raw)) return undefined
     // Set by a hook in the meantime.
     if (mustStay(this.#reply)) return undefined
     this.#reply.header('content-encoding', this.#coding)
@@ -51,15 +51,23 @@ export class ReplyCoding {
     this.#reply.raw.setHeader('content-encoding', this.#coding)
     return createCoder(this.#coding)
   }
+}
 
-  /** Called before the head is written: what is not coded must not say so. */
-  takeBack(): void {
-    if (this.#isReserved) dropHeader(this.#reply, 'content-encoding')
-  }
+/** Called before the head is written: what is not coded must not say so. */
+export function takeBackCoding(reply: FastifyReply): void {
+  const taken = reply.getHeader('content-encoding')
+  const isReserved = (coding: ContentCoding | 'identity') => taken === reserved(coding)
+  if (isReserved('identity') || contentCodings.some(isReserved)) dropHeader(reply, 'content-encoding')
+}
 
-  get #isReserved(): boolean {
-    return this.#reply.getHeader('content-encoding') === this.#reserved
-  }
+/** Hooks that would code the body see that it is taken. */
+function reserve(reply: FastifyReply, coding: ContentCoding | 'identity'): void {
+  reply.header('content-encoding', reserved(coding))
+}
+
+/** The same coding, as names of codings have no case, but told from one that a hook has set. */
+function reserved(coding: ContentCoding | 'identity'): string {
+  return coding.toUpperCase()
 }
 
 /**
@@ -84,10 +92,4 @@ function mustStay(reply: FastifyReply): boolean {
     reply.raw.hasHeader('content-range') ||
     /\bno-transform\b/i.test(String(reply.getHeader('cache-control')))
   )
-}
-
-function addVary(reply: FastifyReply): void {
-  const vary = String(reply.getHeader('vary') ?? '')
-  if (vary === '*' || /\baccept-encoding\b/i.test(vary)) return
-  reply.header('vary', vary === '' ? 'accept-encoding' : `${vary}, accept-encoding`)
 }

@@ -153,6 +153,14 @@ export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCo
   if (error.statusCode === 503) setRetryAfter(reply)
 }
 
+/** Says that a reply depends on a header of the request, besides those that others have named. */
+export function addVary(reply: FastifyReply, name: string): void {
+  const named = String(reply.getHeader('vary') ?? '')
+  const names = named.toLowerCase().split(/[\s,]+/)
+  if (names.includes('*') || names.includes(name)) return
+  reply.header('vary', named === '' ? name : `${named}, ${name}`)
+}
+
 /** Of what has been handed over to `raw`, too. */
 export function dropHeader(reply: FastifyReply, name: string): void {
   reply.removeHeader(name)

@@ -1,6 +1,6 @@
 import { buffer } from 'node:stream/consumers'
 import pg from 'pg'
-import { to as copyTo } from 'pg-copy-streams'
+import { peer } from '../../pg/peers.ts'
 import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
 import { lockTables, migrate, transaction } from '../table/transaction.ts'
 import type { FileStore, FileWriter } from './files.ts'
@@ -24,6 +24,9 @@ const flushAfter = 1_000
 const pieceSize = 131_072
 /** Longest that a sweep waits for one who reads a table that has no file any more, a backup perhaps. */
 const dropTimeout = '1s'
+
+/** Only who keeps files in the database has to have it. */
+const copyStreams = () => peer('pg-copy-streams', 'PostgresFiles', import('pg-copy-streams'))
 
 type Queryable = Pick<pg.ClientBase, 'query'>
 
@@ -57,7 +60,9 @@ export class PostgresFiles implements FileStore {
     this.#schema = pg.escapeIdentifier(schema)
   }
 
+  /** @throws CSV_EXPORT_NOT_INSTALLED without pg-copy-streams, or an error of PostgreSQL */
   async prepare(): Promise<void> {
+    await copyStreams()
     await migrate(this.#pool, this.#schema, 'file_migrations', migrations)
   }
 
@@ -161,12 +166,13 @@ export class PostgresFiles implements FileStore {
 
   /** A column of bytea, as binary: as text it would be twice as long, and pg's own `binary` spoils it. */
   async #copy(query: string): Promise<Buffer> {
+    const { to } = await copyStreams()
     const client = await this.#downloads.connect()
     // A connection that is lost says so here, too, and ends the process if nobody listens.
     const onError = (): void => {}
     client.on('error', onError)
     try {
-      const copied = await buffer(client.query(copyTo(`COPY (${query}) TO STDOUT (FORMAT binary)`)))
+      const copied = await buffer(client.query(to(`COPY (${query}) TO STDOUT (FORMAT binary)`)))
       client.off('error', onError)
       client.release()
       return fieldsOf(copied)

@@ -1,5 +1,5 @@
 import type { FastifyRequest, FastifySchema } from 'fastify'
-import { CSV_EXPORT_UNKNOWN_PARAMETER } from '../errors.ts'
+import { CSV_EXPORT_INFINITE_PARAMETER, CSV_EXPORT_UNKNOWN_PARAMETER } from '../errors.ts'
 
 type Part = 'query' | 'body'
 
@@ -15,9 +15,11 @@ export function withParameters(schema: Pick<FastifySchema, 'querystring' | 'body
     schema,
     attachValidation: true,
     async preValidation(request: FastifyRequest): Promise<void> {
-      // No body asks for a report without parameters.
-      if (request.body === undefined && schema.body !== undefined) request.body = {}
-      const { query, body } = request
+      const { query, headers } = request
+      // No body asks for a report without parameters. One that has a type was there, and its parser has left it to others.
+      const isSent = request.body !== undefined || headers['content-type'] !== undefined
+      if (!isSent && schema.body !== undefined) request.body = {}
+      const { body } = request
       given.set(request, structuredClone({ query: { ...(query as object) }, body }))
     },
     async preHandler(request: FastifyRequest): Promise<void> {
@@ -29,6 +31,7 @@ export function withParameters(schema: Pick<FastifySchema, 'querystring' | 'body
       const before = given.get(request) as Record<Part, unknown>
       checkKept(before.query, request.query, schema.querystring)
       checkKept(before.body, request.body, schema.body)
+      checkFinite({ ...(request.query as object), ...(request.body as object) })
     }
   }
 }
@@ -39,6 +42,15 @@ function checkKept(before: unknown, after: unknown, schema: unknown): void {
   const { properties = {} } = schema as { properties?: object }
   const known = Object.keys(properties).join(', ')
   throw new CSV_EXPORT_UNKNOWN_PARAMETER(name, known === '' ? 'there are none here' : `known: ${known}`)
+}
+
+/** A text such as 1e400 passes for a number, and JSON makes null of it. */
+function checkFinite(parameters: unknown, path: string[] = []): void {
+  if (typeof parameters === 'number' && !Number.isFinite(parameters)) {
+    throw new CSV_EXPORT_INFINITE_PARAMETER(path.join('.'))
+  }
+  if (!isObject(parameters)) return
+  for (const [name, value] of Object.entries(parameters)) checkFinite(value, [...path, name])
 }
 
 /** The path of the first property that is no longer there. */

@@ -7,13 +7,19 @@ export interface Preferences {
   wait: number | undefined
 }
 
-// A name, its value, and parameters, of which none is known here. What is quoted may have a comma.
-const value = String.raw`(?:"(?:[^"\\]|\\.)*"|[^\s",;]*)`
-const preference = new RegExp(String.raw`([^\s=",;]+)(?:\s*=\s*(${value}))?(?:\s*;[^",]*(?:${value})?)*`, 'g')
+const quoted = String.raw`"(?:[^"\\]|\\.)*"`
+/** What stands between commas; what is quoted may have some. */
+const elements = new RegExp(`(?:[^",]|${quoted}?)+`, 'g')
+/**
+ * A name, its value, and parameters, of which none is known here. Of blanks each is looked at once: a header of nothing else
+ * would hold up the server.
+ */
+const preference = new RegExp(String.raw`^\s*([^\s=",;]+)(?:\s*=(?:\s*(${quoted}|[^\s=",;]+))?)?\s*(?:;.*)?$`)
 
 export function preferencesOf({ headers }: FastifyRequest): Preferences {
   const preferences: Preferences = { respondAsync: false, wait: undefined }
-  for (const [, name = '', value] of String(headers.prefer ?? '').matchAll(preference)) {
+  for (const [element] of String(headers.prefer ?? '').matchAll(elements)) {
+    const [, name = '', value] = preference.exec(element) ?? []
     if (name.toLowerCase() === 'respond-async') preferences.respondAsync = true
     // Of equal ones the first counts.
     if (name.toLowerCase() === 'wait') preferences.wait ??= secondsOf(value)

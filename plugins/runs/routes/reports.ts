@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { SourceContext } from '../../csv-export/index.ts'
 import type { Internals } from '../../csv-export/internals.ts'
 import { throughJson, viewerOf } from '../../csv-export/options/http.ts'
+import { addVary } from '../../csv-export/reply/headers.ts'
 import { CSV_EXPORT_INVALID_IDEMPOTENCY_KEY } from '../errors.ts'
 import type { Report } from '../report.ts'
 import type { RunRow } from '../table/runs.ts'
@@ -12,6 +13,8 @@ import { retryAfter, toRun } from './run-reply.ts'
 export interface ReportRoutesOptions {
   owner: (request: FastifyRequest) => string
   internals: Internals
+  /** Of the routes, from the server's root on; no slash at its end, as two at the beginning of a path would name a host. */
+  pathPrefix: string
   create(
     report: Report,
     owner: string,
@@ -27,7 +30,7 @@ const noParameters = { type: 'object', additionalProperties: false }
 export function addReport(
   app: FastifyInstance,
   report: Report,
-  { owner, create, internals }: ReportRoutesOptions
+  { owner, create, internals, pathPrefix }: ReportRoutesOptions
 ): void {
   const { name, parameters, rows, csv } = report
   const viewer = report.viewer ?? internals.registered.viewer
@@ -37,16 +40,16 @@ export function addReport(
     if (preferencesOf(request).respondAsync) reply.header('preference-applied', 'respond-async')
     return reply
       .code(202)
-      .header('location', `${app.prefix}/runs/${run.id}`)
+      .header('location', `${pathPrefix}/runs/${run.id}`)
       .header('retry-after', retryAfter)
       .header('cache-control', 'no-store')
-      .send(toRun(run, app.prefix))
+      .send(toRun(run, pathPrefix))
   }
 
   app.get(`/reports/${name}.csv`, withParameters({ querystring: parameters }), (request, reply) => {
     // As a run, in another process, would have them.
     const given = throughJson(request.query)
-    reply.header('vary', 'Prefer')
+    addVary(reply, 'prefer')
     // Who asks for the head alone wants nothing made.
     if (request.method === 'GET' && preferencesOf(request).respondAsync) return accept(request, reply, given)
     const open = ({ viewer, signal }: SourceContext) => rows({ parameters: given, viewer, signal })

@@ -1,4 +1,5 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { toError } from '../../csv-export/guard.ts'
 import { CSV_EXPORT_DATABASE_UNAVAILABLE } from '../../pg/errors.ts'
 import {
   CSV_EXPORT_RUN_EXPIRED,
@@ -45,9 +46,11 @@ type OfRun = { Params: { id: string } }
 
 export async function routes(app: FastifyInstance, options: RoutesOptions): Promise<void> {
   for (const report of options.reports.values()) addReport(app, report, options)
-  const { owner, runs, watch } = options
+  const { owner, runs, watch, pathPrefix } = options
   const waiting = new Waiting(watch)
-  app.setErrorHandler((error: FastifyError, _request, reply) => {
+  app.setErrorHandler((thrown, _request, reply) => {
+    // Of what is no Error, thrown on, Fastify makes a reply that says 200.
+    const error: Partial<FastifyError> = toError(thrown)
     if (error.statusCode !== undefined || !isTransient(error)) throw error
     reply.header('retry-after', retryAfter)
     throw new CSV_EXPORT_DATABASE_UNAVAILABLE({ cause: error })
@@ -56,9 +59,11 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
 
   /** Others' runs do not exist. */
   async function ownRun(request: FastifyRequest<OfRun>): Promise<RunRow> {
+    // First, as what it throws must not say whether there is such a run.
+    const asker = owner(request)
     const { id } = request.params
     const run = await runs.get(id)
-    if (run === undefined || run.owner !== owner(request)) throw new CSV_EXPORT_UNKNOWN_RUN(id)
+    if (run?.owner !== asker) throw new CSV_EXPORT_UNKNOWN_RUN(id)
     return run
   }
 
@@ -81,22 +86,22 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
     )
     const last = rows[limit] === undefined ? undefined : (rows[limit - 1] as RunRow)
     if (last !== undefined) {
-      reply.header('link', `<${app.prefix}/runs?limit=${limit}&before=${pageEndOf(last)}>; rel="next"`)
+      reply.header('link', `<${pathPrefix}/runs?limit=${limit}&before=${pageEndOf(last)}>; rel="next"`)
     }
     reply.header('cache-control', 'no-store')
-    return rows.slice(0, limit).map((row) => toRun(row, app.prefix))
+    return rows.slice(0, limit).map((row) => toRun(row, pathPrefix))
   })
 
   app.get<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {
     const run = await settledRun(request, reply)
     if (isOpen(run)) reply.header('retry-after', retryAfter)
-    return reply.header('cache-control', 'no-store').send(toRun(run, app.prefix))
+    return reply.header('cache-control', 'no-store').send(toRun(run, pathPrefix))
   })
 
   app.post<OfRun>('/runs/:id/cancel', { schema: ofRun }, async (request, reply) => {
     await options.cancel(await ownRun(request))
     reply.header('cache-control', 'no-store')
-    return toRun(await ownRun(request), app.prefix)
+    return toRun(await ownRun(request), pathPrefix)
   })
 
   app.delete<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {
@@ -110,12 +115,13 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
     const run = await settledRun(request, reply)
     reply.header('cache-control', 'no-store')
     checkSucceeded(run, reply)
-    return reply.redirect(`${app.prefix}/runs/${run.id}/files/${run.file_id}`, 303)
+    return reply.redirect(`${pathPrefix}/runs/${run.id}/files/${run.file_id}`, 303)
   })
 
   app.get<{ Params: { id: string; fileId: string } }>(
     '/runs/:id/files/:fileId',
-    { schema: ofFile },
+    // Clients that fetch a file in parts begin with a HEAD.
+    { schema: ofFile, exposeHeadRoute: true },
     async (request, reply) => {
       const run = await ownRun(request)
       const { fileId } = request.params

@@ -14,6 +14,9 @@ export interface RunRequest {
   idempotencyKey?: string | undefined
 }
 
+/** Who deletes it waits: a key may be about to name it. */
+const staysThere = 'FOR KEY SHARE OF runs'
+
 /** Takes what is asked for, and makes runs of it. */
 export class RunRequests {
   readonly #pool: pg.Pool
@@ -58,7 +61,8 @@ export class RunRequests {
     if (idempotencyKey === undefined) return undefined
     const { rows } = await client.query(
       `SELECT ${columns}, key.fingerprint AS of_key FROM ${this.#schema}.runs
-       JOIN (SELECT run_id, fingerprint FROM ${this.#schema}.idempotency_keys WHERE owner = $1 AND key = $2) AS key ON run_id = id`,
+       JOIN (SELECT run_id, fingerprint FROM ${this.#schema}.idempotency_keys WHERE owner = $1 AND key = $2) AS key ON run_id = id
+       ${staysThere}`,
       [owner, idempotencyKey]
     )
     const [found] = rows
@@ -71,7 +75,7 @@ export class RunRequests {
   async #findOpen(client: pg.ClientBase, owner: string, fingerprint: Buffer): Promise<RunRow | undefined> {
     const { rows } = await client.query(
       `SELECT ${columns} FROM ${this.#schema}.runs
-       WHERE owner = $1 AND fingerprint = $2 AND state IN ('queued', 'running')`,
+       WHERE owner = $1 AND fingerprint = $2 AND state IN ('queued', 'running') ${staysThere}`,
       [owner, fingerprint]
     )
     return rows.map(toRow)[0]

@@ -1,7 +1,10 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable, Transform, type TransformOptions } from 'node:stream'
 import { mock } from 'node:test'
+import compress from '@fastify/compress'
+import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import t from 'tap'
 import { MemoryReceipts, type Receipt } from '../../../plugins/csv-export/index.ts'
@@ -23,6 +26,9 @@ import {
 } from './runs.ts'
 
 const connectionString = await startEmptyPostgres(t)
+/** Gives less than it takes. */
+const upperCase: TransformOptions['transform'] = (chunk, _encoding, callback) =>
+  callback(null, String(chunk).toUpperCase().slice(0, 13))
 const empty = defineReport({
   name: 'empty',
   version: 1,
@@ -141,6 +147,35 @@ t.test('a kept file is sent whole, or the part of it that is asked for', async (
     t.equal(answer.code, 0)
     if (status === 200) t.equal(answer.headers.get('content-length'), '0')
   }
+})
+
+t.test('beside @fastify/compress a kept file stays as it is', async (t) => {
+  const before = (app: FastifyInstance) => app.register(compress, { threshold: 0 })
+  const { url } = await serveRuns(t, { connectionString, before, server: { exposeHeadRoutes: false } })
+  const { result } = await finishedRun(url, 'numbers', { json: { count: 30_000 } })
+  for (const [args, status, length] of [
+    [[], 200, result?.bytes],
+    [['-r', '5-9999'], 206, 9_995],
+    [['--head'], 200, 0]
+  ] as const) {
+    const reply = await curlReply('-H', 'accept-encoding: gzip, br', ...args, `${url}${result?.href}`)
+    t.match([reply.code, reply.status, reply.body.length], [0, status, length])
+    t.equal(reply.headers.get('content-encoding'), null)
+    if (status === 200) t.equal(reply.headers.get('content-length'), String(result?.bytes))
+  }
+})
+
+t.test('what a hook makes of a kept file has a length of its own', async (t) => {
+  const before = (app: FastifyInstance) =>
+    app.addHook('onSend', async (_request, _reply, payload) =>
+      payload instanceof Readable ? payload.pipe(new Transform({ transform: upperCase })) : payload
+    )
+  const { url } = await serveRuns(t, { connectionString, before })
+  const { result } = await finishedRun(url, 'numbers')
+  const { code, body, headers } = await curlReply(`${url}${result?.href}`)
+  t.equal(code, 0)
+  t.equal(body.toString(), 'ID,LABEL\n1,X\n')
+  t.equal(headers.get('content-length'), null)
 })
 
 t.test('curl resumes where it was cut', async (t) => {

@@ -78,6 +78,10 @@ t.test('a wrong option is refused before anything is connected to', async (t) =>
     await app.register(csvExport, defaults)
     await app.register(csvRuns, { ...required, ...options } as RunsOptions)
   }
+  await t.rejects(register({ prefix: '/:tenant' }), {
+    code: 'CSV_EXPORT_INVALID_OPTION',
+    message: /"prefix" must be without parameters.*"\/:tenant"/
+  })
   await t.rejects(register({ concurency: 1 }), { code: 'CSV_EXPORT_UNKNOWN_OPTION' })
   const of = (csv: CsvOptions) => ({ ...numbers, csv })
   await t.rejects(register({ reports: [of({ delimiter: '"' })] }), { code: 'CSV_EXPORT_INVALID_OPTION' })

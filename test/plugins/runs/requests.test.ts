@@ -1,82 +1,36 @@
-import { buffer } from 'node:stream/consumers'
-import fc from 'fast-check'
-import type { FastifyRequest } from 'fastify'
-import t from 'tap'
-import { type CsvOptions, type PluginOptions, toCsv } from '../../../plugins/csv-export/index.ts'
-import { toCsvOptionsOf } from '../../../plugins/csv-export/options/options.ts'
-import { defineReport } from '../../../plugins/runs/index.ts'
+import cors from '@fastify/cors'
+import multipart from '@fastify/multipart'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import t, { type Test } from 'tap'
+import csvRuns, { DirectoryFiles, defineReport } from '../../../plugins/runs/index.ts'
 import { validation } from '../../../validation.ts'
-import { anyExport } from '../csv-export/csv/random-exports.ts'
+import { temporaryFolder } from '../../database.ts'
+import { serve } from '../../helper.ts'
 import {
   ask,
   curlReply,
   ended,
   finishedRun,
+  MemoryFiles,
   newSchema,
   numbers,
   post,
   serveRuns,
   startEmptyPostgres
 } from './runs.ts'
+import { givesSameBytes } from './same-bytes.ts'
 
 const connectionString = await startEmptyPostgres(t)
 const noParameters = { type: 'object', additionalProperties: false, properties: {} }
 
-t.test('a reply, a run and a script give the same bytes, under any options', async (t) => {
-  const rows = Array.from({ length: 20 }, (_, id) => ({
-    id,
-    name: `Crème "${id}"`,
-    at: new Date(id),
-    n: -id
-  }))
-  const fixed: [rows: unknown, csv: CsvOptions][] = [
-    [rows, {}],
-    [[rows, rows], { batches: true, columns: ['name', { key: 'id', header: 'No.' }] }],
-    [['a,b\n', Buffer.from('1,2\n')], { encoded: true }],
-    [rows, { excel: true, cast: { date: () => 'then', number: (value: number) => value.toFixed(1) } }],
-    [rows, { headerAsComment: true, quotedMatch: /ème/, quotedEmpty: true, formulas: 'escape' }],
-    [
-      rows,
-      { bom: false, eof: false, endMark: '#else', chunkSize: 10, compress: ['gzip'], filename: 'é.csv' }
-    ],
-    [[], { columns: ['id'] }],
-    [[], {}]
-  ]
-  const random = fc
-    .sample(anyExport, { numRuns: 25, seed: 1 })
-    .map(({ columns, rows, settings }): (typeof fixed)[number] => [rows, { columns, ...settings }])
-  const defaults: PluginOptions = { bom: true, quotedEmpty: true, endMark: '#end', commitAfter: 5_000 }
-  const cases = [...fixed, ...random]
-  const reports = cases.map(([rows, csv], index) =>
-    defineReport({ name: `case-${index}`, version: 1, parameters: noParameters, rows: () => rows as [], csv })
-  )
-  const { url } = await serveRuns(t, {
-    connectionString,
-    reports,
-    defaults,
-    // In the database, as by default.
-    files: undefined,
-    concurrency: 4,
-    maxOpenPerOwner: 0
+for (const [name, files] of Object.entries({
+  'in the database, as by default': async () => undefined,
+  'in a folder': async (t: Test) => new DirectoryFiles({ folder: await temporaryFolder(t) })
+})) {
+  t.test(`a reply, a run and a script give the same bytes, under any options; files ${name}`, async (t) => {
+    await givesSameBytes(t, { connectionString, files: await files(t) })
   })
-  await Promise.all(
-    cases.map(async ([rows, csv], index) => {
-      const script = await buffer(
-        toCsv(rows as [], toCsvOptionsOf(csv.encoded ? csv : { ...defaults, ...csv }))
-      )
-      const run = await finishedRun(url, `case-${index}`)
-      t.match(run, { state: 'succeeded', error: null })
-      const kept = await curlReply('-L', `${url}${run.result?.href}`)
-      const reply = await curlReply(`${url}/reports/case-${index}.csv`)
-      t.ok(reply.body.equals(script), `the reply of case ${index}`)
-      t.ok(kept.body.equals(script), `the run of case ${index}`)
-      t.equal(run.result?.bytes, script.length)
-      for (const name of ['content-type', 'content-disposition']) {
-        t.equal(kept.headers.get(name), reply.headers.get(name), name)
-      }
-    })
-  )
-})
+}
 
 t.test('rows know their viewer in each of them, who is asked for once', async (t) => {
   let calls = 0
@@ -95,7 +49,14 @@ t.test('rows know their viewer in each of them, who is asked for once', async (t
     defineReport({ ...common, name: 'nobody', viewer: () => null }),
     defineReport({ ...common, name: 'none', viewer: () => undefined }),
     defineReport({ ...common, name: 'promise', viewer: async () => 'all' }),
-    defineReport({ ...common, name: 'bigint', viewer: () => 1n })
+    defineReport({ ...common, name: 'bigint', viewer: () => 1n }),
+    defineReport({
+      ...common,
+      name: 'text',
+      viewer() {
+        throw 'text'
+      }
+    })
   ]
   const defaults = { viewer: ({ headers }: FastifyRequest) => `registered ${headers.sees}` }
   const { url } = await serveRuns(t, { connectionString, reports, defaults })
@@ -116,6 +77,7 @@ t.test('rows know their viewer in each of them, who is asked for once', async (t
   t.match((await post(url, 'bigint')).body, {
     message: /"viewer" must be a function that returns JSON, got 1n/
   })
+  t.match(await post(url, 'text'), { status: 500, body: { message: 'the source failed: text' } })
   const refused = await post(url, 'promise')
   t.match(refused, {
     status: 500,
@@ -159,7 +121,8 @@ for (const [name, server] of Object.entries({
       ['count=many', /^parameters.*count.* must be integer/],
       ['count=-1', /^parameters.*count.* must be >= 0/],
       ['counts=1', /unknown parameter "counts" \(known: count, label\)/],
-      ['__proto_=1', /unknown parameter "__proto_"/]
+      ['__proto_=1', /unknown parameter "__proto_"/],
+      ['count=1e400', /"count".*(finite number|integer)/]
     ] as const) {
       const get = await ask(`${url}/reports/numbers.csv?${query}`)
       const async = await ask(`${url}/reports/numbers.csv?${query}`, { headers: { prefer: 'respond-async' } })
@@ -186,6 +149,18 @@ for (const [name, server] of Object.entries({
   })
 }
 
+t.test('parameters that nobody has read are no report without parameters', async (t) => {
+  const { url } = await serveRuns(t, {
+    connectionString,
+    concurrency: 0,
+    before: (app) => app.register(multipart)
+  })
+  const form = await curlReply('-F', 'count=7', `${url}/reports/numbers/runs`)
+  t.equal(form.status, 400)
+  t.match(JSON.parse(form.body.toString()), { message: 'parameters must be object' })
+  t.same((await ask(`${url}/runs`)).body, [])
+})
+
 t.test('a run is accepted with where it is', async (t) => {
   const { url } = await serveRuns(t, { connectionString, prefix: '/api' })
   const accepted = await ask(`${url}/api/reports/numbers.csv?count=2`, {
@@ -197,7 +172,7 @@ t.test('a run is accepted with where it is', async (t) => {
   t.equal(headers.get('location'), `/api/runs/${id}`)
   t.equal(headers.get('retry-after'), '1')
   t.equal(headers.get('preference-applied'), 'respond-async')
-  t.match(headers.get('vary'), /Prefer/)
+  t.match(headers.get('vary'), /prefer/)
   t.equal(headers.get('cache-control'), 'no-store')
 
   const run = await ended(`${url}/api`, id)
@@ -220,10 +195,48 @@ t.test('a run is accepted with where it is', async (t) => {
   })
   t.equal(head.status, 200)
   t.equal((await ask(`${url}/api/runs`)).body.length, before, 'a HEAD makes nothing')
-  for (const prefer of ['return=minimal', 'x="respond-async"', 'x="\\", respond-async"']) {
+  const others = [
+    ...['return=minimal', 'x="respond-async"', 'x="\\", respond-async"', 'x; respond-async'],
+    // What is no preference is none.
+    ...['x="respond-async', '"respond-async"', 'respond-async wait=5', ';respond-async']
+  ]
+  for (const prefer of others) {
     t.equal((await ask(`${url}/api/reports/numbers.csv`, { headers: { prefer } })).status, 200, prefer)
   }
   t.equal((await ask(`${url}/api/reports/numbers.csv`)).body, 'id,label\n1,x\n2,x\n3,x\n')
+})
+
+t.test('what is below a slash is where its links lead', async (t) => {
+  for (const [outer, prefix, path] of [
+    ['/', '', ''],
+    ['/v1/', '', '/v1'],
+    ['/v1/', '/api', '/v1/api']
+  ] as const) {
+    const { app, url } = await serve(t, (app) =>
+      app.register(
+        async (inner) => {
+          const options = { connectionString, schema: newSchema(), prefix, files: new MemoryFiles() }
+          await inner.register(csvRuns, { reports: [numbers], owner: 'public', ...options })
+        },
+        { prefix: outer }
+      )
+    )
+    const run = await finishedRun(`${url}${path}`, 'numbers')
+    t.match(run.result?.href, new RegExp(`^${path}/runs/`))
+    t.equal((await ask(`${url}${run.result?.href}`)).status, 200)
+    const accepted = await post(`${url}${path}`, 'numbers')
+    t.match(accepted.headers.get('location'), new RegExp(`^${path}/runs/`))
+    await app.close()
+  }
+})
+
+t.test('a reply depends on what others have said, too', async (t) => {
+  const before = (app: FastifyInstance) => app.register(cors, { origin: ['http://a', 'http://b'] })
+  const { url } = await serveRuns(t, { connectionString, concurrency: 0, before })
+  const reply = await ask(`${url}/reports/numbers.csv`)
+  t.equal(reply.headers.get('vary'), 'Origin, prefer, accept-encoding')
+  const accepted = await ask(`${url}/reports/numbers.csv`, { headers: { prefer: 'respond-async' } })
+  t.equal(accepted.headers.get('vary'), 'Origin, prefer')
 })
 
 t.test('the same key is the same run for as long as it is kept', async (t) => {

@@ -1,5 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
+import type { FastifyError, FastifyRequest } from 'fastify'
 import pg from 'pg'
 import t from 'tap'
 import { defineReport, type Report, type Run } from '../../../plugins/runs/index.ts'
@@ -24,6 +25,7 @@ const database = new pg.Client({ connectionString })
 await database.connect()
 t.teardown(() => database.end())
 
+const unknown = '00000000-0000-4000-8000-000000000000'
 const codeOf = ({ status, body }: Answer) => [status, body?.code]
 
 t.test('the runs of an owner come in pages that new and deleted runs do not shift', async (t) => {
@@ -174,13 +176,30 @@ t.test('a run is cancelled while it waits and while it is made, and deleted once
   t.equal((await ask(`${url}${run.result?.href}`)).status, 404)
 })
 
+t.test('a key whose run is just deleted is free again', async (t) => {
+  const schema = newSchema()
+  const { url } = await serveRuns(t, { connectionString, schema, concurrency: 0 })
+  const headers = { 'idempotency-key': 'k' }
+  const { id } = (await post(url, 'numbers', { headers })).body
+  const other = new pg.Client({ connectionString })
+  await other.connect()
+  t.teardown(() => other.end())
+  await other.query(`BEGIN; DELETE FROM ${schema}.runs`)
+  const again = post(url, 'numbers', { headers })
+  const waiting = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%${schema}%'`
+  while ((await database.query(waiting)).rowCount === 0) await new Promise(setImmediate)
+  await other.query('COMMIT')
+  const { status, body } = await again
+  t.equal(status, 202)
+  t.not(body.id, id)
+})
+
 t.test('to others a run does not exist', async (t) => {
   const { report, asked, release } = heldReport()
   const { url } = await serveRuns(t, { connectionString, reports: [report, numbers] })
   const ended = await finishedRun(url, 'numbers', { user: 'ann', headers: { 'idempotency-key': 'k' } })
   const open = (await post(url, 'held', { user: 'ann' })).body
   await asked
-  const unknown = '00000000-0000-4000-8000-000000000000'
   const fileId = ended.result?.href.split('/').at(-1)
   for (const id of [ended.id, open.id, ended.id.toUpperCase()]) {
     for (const [method, path] of [
@@ -212,7 +231,13 @@ t.test('to others a run does not exist', async (t) => {
 })
 
 t.test('what is no owner is refused, not shared', async (t) => {
-  const owners: Record<string, unknown> = { promise: Promise.resolve('ann'), empty: '', number: 7 }
+  const owners: Record<string, unknown> = {
+    promise: Promise.resolve('ann'),
+    empty: '',
+    number: 7,
+    nul: 'ann\0',
+    half: 'ann\ud800'
+  }
   const wrong = await serveRuns(t, {
     connectionString,
     owner: ({ headers }) => owners[String(headers.user)] as never,
@@ -225,6 +250,43 @@ t.test('what is no owner is refused, not shared', async (t) => {
     ]) {
       t.match(answer, { status: 500, body: { code: 'CSV_EXPORT_INVALID_OPTION', message: /option "owner"/ } })
     }
+  }
+  const unauthorized = Object.assign(new Error('who are you?'), { statusCode: 401 })
+  const owner = ({ headers }: FastifyRequest) => {
+    if (headers.user === 'late') return Promise.reject(unauthorized) as never
+    if (headers.user === undefined) throw unauthorized
+    return String(headers.user)
+  }
+  for (const thrown of ['text', { statusCode: 403 }, null, 5, Object.freeze(new Error('frozen'))]) {
+    const owner = () => {
+      throw thrown
+    }
+    const { url } = await serveRuns(t, { connectionString, owner, concurrency: 0 })
+    const answer = await ask(`${url}/runs`)
+    t.equal(answer.status, 500)
+    t.match(answer.body.message, thrown instanceof Error ? thrown.message : String(thrown))
+  }
+  const handled = await serveRuns(t, {
+    connectionString,
+    concurrency: 0,
+    before: (app) => {
+      app.setErrorHandler((error: FastifyError, _request, reply) => void reply.code(418).send(error.message))
+      app.addHook('onRequest', async ({ headers }) => {
+        if (headers.user === undefined) throw 'nobody'
+      })
+    }
+  })
+  t.match(await ask(`${handled.url}/runs`), { status: 418, body: 'the source failed: nobody' })
+  t.match(await ask(`${handled.url}/runs/${unknown}`, { user: 'ann' }), {
+    status: 418,
+    body: `there is no run ${unknown}`
+  })
+  const guarded = await serveRuns(t, { connectionString, owner, concurrency: 0 })
+  const { id } = (await post(guarded.url, 'numbers', { user: 'ann' })).body
+  for (const path of [id, unknown]) {
+    const answer = await ask(`${guarded.url}/runs/${path}`)
+    t.match(answer, { status: 401, body: { message: 'who are you?' } }, 'be there such a run or not')
+    t.equal((await ask(`${guarded.url}/runs/${path}`, { user: 'late' })).status, 500)
   }
   const { url } = await serveRuns(t, { connectionString, owner: 'public' })
   const run = await finishedRun(url, 'numbers', { user: 'ann' })
