@@ -1,7 +1,10 @@
 import type pg from 'pg'
 import type { Job, JobWithMetadata, PgBoss } from 'pg-boss'
+import { ensureSchema, transaction } from './table/transaction.ts'
 
 export interface QueueOptions {
+  /** Makes the schema. */
+  pool: pg.Pool
   connectionString: string
   /** Prefix of its queues' names, which are those of all processes that work together. */
   name: string
@@ -40,10 +43,12 @@ export class Queue {
   /** pg-boss is loaded here, as nobody else needs to have it installed. */
   static async start(options: QueueOptions): Promise<Queue> {
     const { PgBoss } = await import('pg-boss')
-    const { connectionString, schema, notify, onError } = options
+    const { pool, connectionString, schema, notify, onError } = options
+    await transaction(pool, (client) => ensureSchema(client, schema))
     const boss = new PgBoss({
       connectionString,
       schema,
+      createSchema: false,
       application_name: 'fastify-csv-export queue',
       max: 2,
       schedule: false,
@@ -54,9 +59,14 @@ export class Queue {
       maintenanceIntervalSeconds: 60
     })
     boss.on('error', onError)
-    await boss.start()
     const queue = new Queue(boss, options)
-    await queue.#create()
+    try {
+      await boss.start()
+      await queue.#create()
+    } catch (error) {
+      await queue.stop()
+      throw error
+    }
     return queue
   }
 

@@ -46,8 +46,8 @@ export async function migrate(
   steps: readonly string[]
 ): Promise<void> {
   await transaction(pool, async (client) => {
-    await client.query(lockTables)
-    await client.query(`CREATE SCHEMA IF NOT EXISTS ${schema}; SET LOCAL search_path = ${schema}`)
+    await ensureSchema(client, schema)
+    await client.query(`SET LOCAL search_path = ${schema}`)
     await client.query(`CREATE TABLE IF NOT EXISTS ${table} (version integer PRIMARY KEY)`)
     const { rows } = await client.query(`SELECT coalesce(max(version), 0) AS version FROM ${table}`)
     for (const [index, step] of steps.entries()) {
@@ -56,4 +56,14 @@ export async function migrate(
       await client.query(`INSERT INTO ${table} VALUES ($1)`, [index + 1])
     }
   })
+}
+
+/**
+ * Makes a schema that is missing. Only then does it take the right to: `IF NOT EXISTS` asks for that first. Other processes
+ * wait until the end of the transaction.
+ */
+export async function ensureSchema(client: pg.ClientBase, schema: string): Promise<void> {
+  await client.query(lockTables)
+  const { rows } = await client.query('SELECT to_regnamespace($1) IS NULL AS missing', [schema])
+  if (rows[0].missing) await client.query(`CREATE SCHEMA ${schema}`)
 }
