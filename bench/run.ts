@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
-import clients from './measures/clients.ts'
+import { clients, clientsOfRuns } from './measures/clients.ts'
 import generator from './measures/generator.ts'
 import growth from './measures/growth.ts'
 import gzip from './measures/gzip.ts'
@@ -12,7 +12,17 @@ import postgres from './measures/postgres.ts'
 import runs from './measures/runs.ts'
 import { Bench, isReached, line, MachineMoved, type Measure } from './measuring.ts'
 
-const measures: Measure[] = [...generator, ...languages, postgres, gzip, growth, clients, runs, ...json]
+const measures: Measure[] = [
+  ...generator,
+  ...languages,
+  postgres,
+  gzip,
+  growth,
+  clients,
+  runs,
+  clientsOfRuns,
+  ...json
+]
 
 function version(command: string, ...args: string[]): string | undefined {
   try {
