@@ -1,4 +1,3 @@
-import { buffer } from 'node:stream/consumers'
 import pg from 'pg'
 import { to as copyTo } from 'pg-copy-streams'
 import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
@@ -166,10 +165,13 @@ export class PostgresFiles implements FileStore {
     const onError = (): void => {}
     client.on('error', onError)
     try {
-      const copied = await buffer(client.query(copyTo(`COPY (${query}) TO STDOUT (FORMAT binary)`)))
+      const chunks: Buffer[] = []
+      for await (const chunk of client.query(copyTo(`COPY (${query}) TO STDOUT (FORMAT binary)`))) {
+        chunks.push(chunk)
+      }
       client.off('error', onError)
       client.release()
-      return fieldsOf(copied)
+      return fieldsOf(Buffer.concat(chunks))
     } catch (error) {
       client.release(true)
       throw error
@@ -185,7 +187,7 @@ function fieldsOf(copied: Buffer): Buffer {
     at += 6 + length
     fields.push(copied.subarray(at - length, at))
   }
-  return Buffer.concat(fields)
+  return fields.length === 1 ? (fields[0] as Buffer) : Buffer.concat(fields)
 }
 
 function ignoreLocked(error: unknown): void {
