@@ -103,6 +103,11 @@ export class Queue {
   readonly sendRun = (client: pg.ClientBase, run: string): Promise<void> =>
     this.#send(client, this.#runs, run)
 
+  /** @param seconds until it is looked at */
+  readonly sendRunLater = async (run: string, seconds: number): Promise<void> => {
+    await this.#boss.send(this.#runs, { run } satisfies JobData, { startAfter: seconds })
+  }
+
   readonly sendFinished = (client: pg.ClientBase, run: string): Promise<void> =>
     this.#send(client, this.#finished, run)
 
