@@ -28,6 +28,8 @@ export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Pro
 const heartbeat = 10
 /** Seconds: the longest that pg-boss takes. */
 const longestJob = 86_400 - 1
+/** Milliseconds for jobs that are under way at the end. */
+const closeGrace = 5_000
 
 /** What pg-boss does for runs: says in which process which attempt is made, and again when a process dies. */
 export class Queue {
@@ -151,9 +153,9 @@ export class Queue {
     this.#workers.push(name)
   }
 
-  /** Takes no more jobs, and waits for those that are under way. */
+  /** Takes no more jobs, and waits a while for those that are under way: then they are another process's. */
   async stop(): Promise<void> {
-    await this.#boss.stop({ graceful: true, close: true, timeout: 30_000 })
+    await this.#boss.stop({ graceful: true, close: true, timeout: closeGrace })
   }
 
   /** Takes no more jobs. */

@@ -189,11 +189,14 @@ export class Worker {
   }
 }
 
+/** Characters: a list of runs has many of them. */
+const longestMessage = 1_000
+
 function failureOf(thrown: unknown): Extract<RunEnd, { state: 'failed' }> {
   const error = toError(thrown) as Error & { code?: unknown }
   // PostgreSQL's text cannot hold U+0000.
   const [code, message] = [error.code ?? error.name, error.message].map((text) =>
-    String(text).replaceAll('\0', '\ufffd')
+    String(text).slice(0, longestMessage).replaceAll('\0', '\ufffd')
   ) as [string, string]
   return { state: 'failed', code, message }
 }
