@@ -3,6 +3,9 @@ import type pg from 'pg'
 /** Held while tables are made or dropped, by one process at a time: `IF NOT EXISTS` is no help against another one. */
 export const lockTables = 'SELECT pg_advisory_xact_lock(4203)'
 
+/** Longest that a transaction waits for its process, which may be stopped or out of reach, and holds locks of others' until then. */
+const idleTimeout = '10s'
+
 /**
  * Runs it in a transaction on a connection of its own, which it gives back at its end. Each statement sees what others have
  * committed before it, whatever the database's default is: what waits for a lock relies on it.
@@ -29,7 +32,10 @@ export async function transaction<T>(pool: pg.Pool, work: (client: pg.ClientBase
 
 async function commit<T>(client: pg.ClientBase, work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
   // What is said to be done must outlive a crash, also where the database is set to be quicker than that.
-  await client.query('BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit TO on')
+  await client.query(`
+    BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL synchronous_commit TO on;
+    SET LOCAL idle_in_transaction_session_timeout TO '${idleTimeout}'`)
   const result = await work(client)
   await client.query('COMMIT')
   return result

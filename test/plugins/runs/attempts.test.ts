@@ -214,6 +214,7 @@ t.test('what another attempt may mend', async (t) => {
   for (const error of [
     { code: '08006' },
     { code: '53300' },
+    { code: '25P03' },
     { code: 'ECONNREFUSED' },
     { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' },
     new Error('Connection terminated unexpectedly'),
