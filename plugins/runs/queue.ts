@@ -21,6 +21,8 @@ interface JobData {
   run: string
 }
 
+type NewQueue = NonNullable<Parameters<PgBoss['createQueue']>[1]>
+
 /** Whether it is the last attempt that the queue makes of it. */
 export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Promise<void>
 
@@ -85,20 +87,25 @@ export class Queue {
   }
 
   async #create(): Promise<void> {
-    const retries = { retryLimit: 10, retryDelay: 1, retryBackoff: true, retryDelayMax: 30 }
     const common = {
-      ...retries,
-      notify: this.#options.notify,
+      retryLimit: 10,
+      retryDelay: 1,
+      retryBackoff: true,
+      retryDelayMax: 30,
+      // For those who listen, whether this process does or not.
+      notify: true,
       heartbeatSeconds: heartbeat,
       deleteAfterSeconds: 3_600
     }
-    await this.#boss.createQueue(this.#lost, { ...common, retryLimit: 1_000 })
-    await this.#boss.createQueue(this.#finished, common)
-    await this.#boss.createQueue(this.#runs, {
-      ...common,
-      deadLetter: this.#lost,
-      expireInSeconds: longestJob
-    })
+    await this.#ensure(this.#lost, { ...common, retryLimit: 1_000 })
+    await this.#ensure(this.#finished, common)
+    await this.#ensure(this.#runs, { ...common, deadLetter: this.#lost, expireInSeconds: longestJob })
+  }
+
+  /** Also one that another release has made. */
+  async #ensure(name: string, options: NewQueue): Promise<void> {
+    await this.#boss.createQueue(name, options)
+    await this.#boss.updateQueue(name, options)
   }
 
   /** In the transaction of the client, if there is one. */

@@ -56,3 +56,22 @@ t.test('a server that does not start leaves no connection open', async (t) => {
     t.same((await database.query(open)).rows, [], message)
   }
 })
+
+t.test(
+  'a process that listens is told of runs, whoever made the queues, and with what options',
+  async (t) => {
+    const schema = newSchema()
+    const silent = await serveRuns(t, { connectionString, schema, notify: false, concurrency: 0 })
+    await database.query(`UPDATE ${schema}_queue.queue SET notify = false, retry_limit = 1`)
+    await serveRuns(t, { connectionString, schema })
+    const { rows } = await database.query(
+      `SELECT name, notify, retry_limit FROM ${schema}_queue.queue WHERE name LIKE 'csv-export.%' ORDER BY name`
+    )
+    t.same(rows, [
+      { name: 'csv-export.finished', notify: true, retry_limit: 10 },
+      { name: 'csv-export.lost', notify: true, retry_limit: 1_000 },
+      { name: 'csv-export.runs', notify: true, retry_limit: 10 }
+    ])
+    t.match(await finishedRun(silent.url, 'numbers'), { state: 'succeeded' })
+  }
+)
