@@ -9,7 +9,7 @@ import gzip from './measures/gzip.ts'
 import json from './measures/json.ts'
 import languages from './measures/languages.ts'
 import postgres from './measures/postgres.ts'
-import runs from './measures/runs.ts'
+import { cost, workers } from './measures/runs.ts'
 import { Bench, isReached, line, MachineMoved, type Measure } from './measuring.ts'
 
 const measures: Measure[] = [
@@ -19,7 +19,8 @@ const measures: Measure[] = [
   gzip,
   growth,
   clients,
-  runs,
+  cost,
+  workers,
   clientsOfRuns,
   ...json
 ]

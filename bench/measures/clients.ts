@@ -21,7 +21,7 @@ export const clients: Measure = {
 }
 
 export const clientsOfRuns: Measure = {
-  name: 'clients of runs',
+  name: 'runs: clients',
   async *run() {
     await using site = await RunsSite.start(cargoes + 10)
     await using worker = await site.startServer('worker.ts')

@@ -463,6 +463,17 @@ t.test('a report that another version of the service has changed, or does not kn
   t.match(file.headers.get('content-disposition'), /export\.csv/)
 })
 
+t.test('a run of a newer version waits for a worker that knows it', async (t) => {
+  const schema = newSchema()
+  const newer = { connectionString, schema, reports: [{ ...numbers, version: 2 }] }
+  const { url } = await serveRuns(t, { ...newer, concurrency: 0 })
+  const older = await serveRuns(t, { connectionString, schema, routes: false })
+  const { id } = (await post(url, 'numbers')).body
+  t.match(await older.log.find(/^a run waits for a worker that knows its report$/), { run: { id } })
+  await serveRuns(t, { ...newer, routes: false })
+  t.match(await ended(url, id), { state: 'succeeded', attempt: 1 })
+})
+
 t.test('who waits for a run that is removed hears of it', async (t) => {
   const schema = newSchema()
   const { app, url } = await serveRuns(t, { connectionString, schema, concurrency: 0 })
