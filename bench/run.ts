@@ -2,17 +2,28 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
-import clients from './measures/clients.ts'
+import { clients, clientsOfRuns } from './measures/clients.ts'
 import generator from './measures/generator.ts'
 import growth from './measures/growth.ts'
 import gzip from './measures/gzip.ts'
 import json from './measures/json.ts'
 import languages from './measures/languages.ts'
 import postgres from './measures/postgres.ts'
-import runs from './measures/runs.ts'
+import { cost, workers } from './measures/runs.ts'
 import { Bench, isReached, line, MachineMoved, type Measure } from './measuring.ts'
 
-const measures: Measure[] = [...generator, ...languages, postgres, gzip, growth, clients, runs, ...json]
+const measures: Measure[] = [
+  ...generator,
+  ...languages,
+  postgres,
+  gzip,
+  growth,
+  clients,
+  cost,
+  workers,
+  clientsOfRuns,
+  ...json
+]
 
 function version(command: string, ...args: string[]): string | undefined {
   try {

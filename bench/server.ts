@@ -1,7 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs'
 import Fastify from 'fastify'
 import csvExport from '../plugins/csv-export/index.ts'
 import { postgresWays } from './postgres-ways.ts'
+import { addProbes } from './probes.ts'
 import { type Shape, shapes } from './shapes.ts'
 import { ways } from './ways.ts'
 
@@ -21,17 +21,5 @@ app.get<Export>('/export', async (request, reply) => {
   return reply
 })
 
-app.get('/json', async () => ({ hello: 'world' }))
-
-app.get('/memory', async () => ({
-  now: process.memoryUsage.rss(),
-  peak: peakMemory()
-}))
-
-/** Linux counts as resourceUsage().maxRSS what the process that started this one had, too. */
-function peakMemory(): number {
-  const status = existsSync('/proc/self/status') ? readFileSync('/proc/self/status', 'utf8') : ''
-  return (Number(/^VmHWM:\s*(\d+) kB/m.exec(status)?.[1]) || process.resourceUsage().maxRSS) * 1024
-}
-
+addProbes(app)
 console.log(await app.listen({ host: '127.0.0.1', port: 0 }))

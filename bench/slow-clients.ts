@@ -16,6 +16,8 @@ interface Client {
   socket: Socket
   allowance: number
   bytes: number
+  /** Of its head and body, where the head tells. */
+  length: number | undefined
   end: string
 }
 
@@ -25,9 +27,12 @@ let unlimited = false
 
 function start(): Client {
   const socket = connect(Number(port), hostname)
-  const client: Client = { socket, allowance: 0, bytes: 0, end: '' }
+  const client: Client = { socket, allowance: 0, bytes: 0, length: undefined, end: '' }
   socket.write(`GET ${pathname}${search} HTTP/1.1\r\nHost: ${hostname}\r\nConnection: close\r\n\r\n`)
   socket.on('error', () => {})
+  socket.once('data', (chunk) => {
+    client.length = lengthOf(chunk.toString('latin1'))
+  })
   socket.on('data', (chunk) => {
     client.bytes += chunk.length
     client.end = (client.end + chunk.toString('latin1', Math.max(0, chunk.length - 7))).slice(-7)
@@ -35,6 +40,16 @@ function start(): Client {
     if (client.allowance < 0 && !unlimited) socket.pause()
   })
   return client
+}
+
+/** Of a reply with a Content-Length. */
+function lengthOf(begin: string): number | undefined {
+  const body = /^content-length: (\d+)\r$/im.exec(begin)?.[1]
+  return body === undefined ? undefined : begin.indexOf('\r\n\r\n') + 4 + Number(body)
+}
+
+function isWhole({ bytes, length, end }: Client): boolean {
+  return length === undefined ? end === lastChunk : bytes === length
 }
 
 const clients = Array.from({ length: Number(count) }, start)
@@ -54,7 +69,7 @@ setTimeout(() => {
 
 await Promise.all(ends)
 process.send?.({
-  whole: clients.filter(({ end }) => end === lastChunk).length,
+  whole: clients.filter(isWhole).length,
   bytes: clients.reduce((sum, { bytes }) => sum + bytes, 0)
 } satisfies Served)
 process.disconnect?.()

@@ -1,4 +1,4 @@
-import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import { type Internals, internals } from '../csv-export/internals.ts'
@@ -34,14 +34,15 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   if (/[:*]/.test(prefix)) {
     throw refusal('prefix', 'without parameters, as who tells of a run need not have a request', prefix)
   }
-  const pool = openPool(connectionString, 'runs', 4, app.log)
-  const downloads = openPool(connectionString, 'run downloads', 4, app.log)
+  const pool = openPool(app, connectionString, 'runs')
+  const downloads = openPool(app, connectionString, 'run downloads')
   const runs = new Runs(pool, schema)
   const requests = new RunRequests(pool, schema, runs)
   await runs.prepare()
   const files = settings.files ?? new PostgresFiles({ pool, downloads, schema })
   await files.prepare?.()
   const queue = await Queue.start({
+    pool,
     connectionString,
     name: 'csv-export',
     schema: `${schema}_queue`,
@@ -87,7 +88,6 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     await worker.close()
     await queue.stop()
     await sweep.stop()
-    await Promise.all([pool.end(), downloads.end()])
   })
   if (!settings.routes) return
 
@@ -117,15 +117,17 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   } satisfies RoutesOptions & { prefix: string })
 }
 
-function openPool(connectionString: string, use: string, max: number, log: FastifyBaseLogger): pg.Pool {
+/** Ended when all that uses it has been, and also where the plugin does not come to its end. */
+function openPool(app: FastifyInstance, connectionString: string, use: string): pg.Pool {
   const pool = new pg.Pool({
     connectionString,
     application_name: `fastify-csv-export ${use}`,
-    max,
+    max: 4,
     connectionTimeoutMillis: 5_000
   })
   // Without a listener, a connection that is lost while nobody uses it ends the process.
-  pool.on('error', (err) => log.warn({ err }, 'an idle connection of the runs was lost'))
+  pool.on('error', (err) => app.log.warn({ err }, 'an idle connection of the runs was lost'))
+  app.addHook('onClose', () => pool.end())
   return pool
 }
 

@@ -75,7 +75,8 @@ export interface RunsOptions {
   maxBytesKept?: number | undefined
   /**
    * Called with each run that has ended, at least once, in one of the processes that make runs and are given it. What it throws
-   * is logged, and has it called again, ten times at most. @default none
+   * is logged, and has it called again, ten times at most. One at a time: what takes long, say, to mail a file, holds up the
+   * others. A process that closes waits 5 seconds for it, and leaves it to another one. @default none
    */
   onFinished?: ((run: Run) => unknown) | undefined
 }

@@ -1,8 +1,11 @@
 import type pg from 'pg'
 import type { Job, JobWithMetadata, PgBoss } from 'pg-boss'
 import { peer } from '../pg/peers.ts'
+import { ensureSchema, transaction } from './table/transaction.ts'
 
 export interface QueueOptions {
+  /** Makes the schema. */
+  pool: pg.Pool
   connectionString: string
   /** Prefix of its queues' names, which are those of all processes that work together. */
   name: string
@@ -19,6 +22,8 @@ interface JobData {
   run: string
 }
 
+type NewQueue = NonNullable<Parameters<PgBoss['createQueue']>[1]>
+
 /** Whether it is the last attempt that the queue makes of it. */
 export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Promise<void>
 
@@ -26,6 +31,8 @@ export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Pro
 const heartbeat = 10
 /** Seconds: the longest that pg-boss takes. */
 const longestJob = 86_400 - 1
+/** Milliseconds for jobs that are under way at the end. */
+const closeGrace = 5_000
 
 /** What pg-boss does for runs: says in which process which attempt is made, and again when a process dies. */
 export class Queue {
@@ -44,10 +51,12 @@ export class Queue {
    */
   static async start(options: QueueOptions): Promise<Queue> {
     const { PgBoss } = await peer('pg-boss', 'fastify-csv-export/runs', import('pg-boss'))
-    const { connectionString, schema, notify, onError } = options
+    const { pool, connectionString, schema, notify, onError } = options
+    await transaction(pool, (client) => ensureSchema(client, schema))
     const boss = new PgBoss({
       connectionString,
       schema,
+      createSchema: false,
       application_name: 'fastify-csv-export queue',
       max: 2,
       schedule: false,
@@ -58,9 +67,14 @@ export class Queue {
       maintenanceIntervalSeconds: 60
     })
     boss.on('error', onError)
-    await boss.start()
     const queue = new Queue(boss, options)
-    await queue.#create()
+    try {
+      await boss.start()
+      await queue.#create()
+    } catch (error) {
+      await queue.stop()
+      throw error
+    }
     return queue
   }
 
@@ -77,25 +91,35 @@ export class Queue {
   }
 
   async #create(): Promise<void> {
-    const retries = { retryLimit: 10, retryDelay: 1, retryBackoff: true, retryDelayMax: 30 }
     const common = {
-      ...retries,
-      notify: this.#options.notify,
+      retryLimit: 10,
+      retryDelay: 1,
+      retryBackoff: true,
+      retryDelayMax: 30,
+      // For those who listen, whether this process does or not.
+      notify: true,
       heartbeatSeconds: heartbeat,
       deleteAfterSeconds: 3_600
     }
-    await this.#boss.createQueue(this.#lost, { ...common, retryLimit: 1_000 })
-    await this.#boss.createQueue(this.#finished, common)
-    await this.#boss.createQueue(this.#runs, {
-      ...common,
-      deadLetter: this.#lost,
-      expireInSeconds: longestJob
-    })
+    await this.#ensure(this.#lost, { ...common, retryLimit: 1_000 })
+    await this.#ensure(this.#finished, common)
+    await this.#ensure(this.#runs, { ...common, deadLetter: this.#lost, expireInSeconds: longestJob })
+  }
+
+  /** Also one that another release has made. */
+  async #ensure(name: string, options: NewQueue): Promise<void> {
+    await this.#boss.createQueue(name, options)
+    await this.#boss.updateQueue(name, options)
   }
 
   /** In the transaction of the client, if there is one. */
   readonly sendRun = (client: pg.ClientBase, run: string): Promise<void> =>
     this.#send(client, this.#runs, run)
+
+  /** @param seconds until it is looked at */
+  readonly sendRunLater = async (run: string, seconds: number): Promise<void> => {
+    await this.#boss.send(this.#runs, { run } satisfies JobData, { startAfter: seconds })
+  }
 
   readonly sendFinished = (client: pg.ClientBase, run: string): Promise<void> =>
     this.#send(client, this.#finished, run)
@@ -140,9 +164,9 @@ export class Queue {
     this.#workers.push(name)
   }
 
-  /** Takes no more jobs, and waits for those that are under way. */
+  /** Takes no more jobs, and waits a while for those that are under way: then they are another process's. */
   async stop(): Promise<void> {
-    await this.#boss.stop({ graceful: true, close: true, timeout: 30_000 })
+    await this.#boss.stop({ graceful: true, close: true, timeout: closeGrace })
   }
 
   /** Takes no more jobs. */

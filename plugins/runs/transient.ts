@@ -1,7 +1,7 @@
 import { attempt } from '../csv-export/guard.ts'
 
-/** Of PostgreSQL: no connection, no resources, shut down by an operator or a crash, to be tried again. */
-const transientClasses = /^(08|53|57P0|40001|40P01|25006|58)/
+/** Of PostgreSQL: no connection, no resources, shut down by an operator or a crash, waited for too long, to be tried again. */
+const transientClasses = /^(08|53|57P0|40001|40P01|25006|25P03|58)/
 
 /** Of the network, and of what is in between; a file that is gone while its run is still to be made. */
 const networkCodes =

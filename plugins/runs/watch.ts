@@ -40,6 +40,11 @@ export class RunWatch {
   }
 
   readonly #look = async (): Promise<void> => {
+    if (this.#listeners.size > 0) await this.#tellAll()
+    this.#timer = this.#listeners.size > 0 ? setTimeout(this.#look, this.#interval) : undefined
+  }
+
+  async #tellAll(): Promise<void> {
     // Who comes while the answer is under way must not take it for news.
     const asked = [...this.#listeners].map(([id, listeners]) => ({ id, listeners, of: [...listeners] }))
     try {
@@ -50,6 +55,5 @@ export class RunWatch {
     } catch (error) {
       this.#onError(error)
     }
-    this.#timer = this.#listeners.size > 0 ? setTimeout(this.#look, this.#interval) : undefined
   }
 }

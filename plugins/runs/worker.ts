@@ -21,7 +21,7 @@ import type { RunWatch } from './watch.ts'
 export interface WorkerOptions {
   runs: Runs
   files: FileStore
-  queue: Pick<Queue, 'sendRun' | 'sendFinished'>
+  queue: Pick<Queue, 'sendRun' | 'sendRunLater' | 'sendFinished'>
   watch: RunWatch
   reports: ReadonlyMap<string, Report>
   /** Makes the file of a report. */
@@ -35,6 +35,10 @@ export interface WorkerOptions {
 
 /** Milliseconds between two reports of progress. */
 const progressInterval = 1_000
+/** Milliseconds for which a run waits for a process that knows its report. */
+const patience = 86_400_000
+/** Seconds. */
+const longestPause = 30
 
 /** Makes the files of runs, an attempt at a time for each job. */
 export class Worker {
@@ -59,10 +63,7 @@ export class Worker {
     const waiting = await runs.get(id)
     if (waiting === undefined || !isOpen(waiting)) return
     const report = reports.get(waiting.report)
-    // A process of another version has made it, and may be here to make its file.
-    if (report === undefined || report.version < waiting.version) {
-      throw new CSV_EXPORT_UNKNOWN_REPORT(waiting.report, waiting.version)
-    }
+    if (report === undefined || report.version < waiting.version) return await this.#leave(waiting)
     const claimed = await runs.claim(id, randomUUID())
     if (claimed === undefined) return
     const { run, lostFile } = claimed
@@ -81,6 +82,16 @@ export class Worker {
         throw error
       } else await this.#finish(run, failureOf(error))
     }
+  }
+
+  /** To a process of a newer version, or of another service, that has made it. No attempt is lost with that. */
+  async #leave({ id, report, version, created_at }: RunRow): Promise<void> {
+    const { queue, log } = this.#options
+    const err = new CSV_EXPORT_UNKNOWN_REPORT(report, version)
+    const age = Date.now() - Date.parse(created_at)
+    if (age > patience) return await this.#close(id, err)
+    log.warn({ err, run: { id } }, 'a run waits for a worker that knows its report')
+    await queue.sendRunLater(id, Math.min(longestPause, Math.max(1, Math.ceil(age / 2_000))))
   }
 
   async #make(run: RunRow, report: Report, signal: AbortSignal): Promise<void> {
@@ -150,10 +161,12 @@ export class Worker {
   }
 
   /** A job of a run whose last attempt the queue has given up. */
-  readonly giveUp = async (id: string): Promise<void> => {
+  readonly giveUp = (id: string): Promise<void> => this.#close(id, new CSV_EXPORT_RUN_LOST())
+
+  /** Ends a run that this process does not make. */
+  async #close(id: string, error: Error): Promise<void> {
     const { runs, queue, keepFor, events } = this.#options
-    const { code, message } = new CSV_EXPORT_RUN_LOST()
-    events.tellFinished(await runs.close(id, { state: 'failed', code, message }, keepFor, queue.sendFinished))
+    events.tellFinished(await runs.close(id, failureOf(error), keepFor, queue.sendFinished))
   }
 
   /** A job of a run that has ended: at least once for each. */
@@ -176,11 +189,14 @@ export class Worker {
   }
 }
 
-function failureOf(thrown: unknown): RunEnd {
+/** Characters: a list of runs has many of them. */
+const longestMessage = 1_000
+
+function failureOf(thrown: unknown): Extract<RunEnd, { state: 'failed' }> {
   const error = toError(thrown) as Error & { code?: unknown }
   // PostgreSQL's text cannot hold U+0000.
   const [code, message] = [error.code ?? error.name, error.message].map((text) =>
-    String(text).replaceAll('\0', '\ufffd')
+    String(text).slice(0, longestMessage).replaceAll('\0', '\ufffd')
   ) as [string, string]
   return { state: 'failed', code, message }
 }

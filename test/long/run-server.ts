@@ -3,9 +3,13 @@ import pg from 'pg'
 import csvExport from '../../plugins/csv-export/index.ts'
 import { cursorRows } from '../../plugins/pg/index.ts'
 import csvRuns, { defineReport } from '../../plugins/runs/index.ts'
+import { migrations } from '../../plugins/runs/table/schema.ts'
 
 // A web process or a worker of the long tests, on a database of theirs.
 const [, , role, connectionString = ''] = process.argv
+
+// As a release to come would have it.
+if (process.env.MIGRATION !== undefined) migrations.push(process.env.MIGRATION)
 
 const pool = new pg.Pool({
   connectionString,

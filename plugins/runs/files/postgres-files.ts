@@ -1,4 +1,3 @@
-import { buffer } from 'node:stream/consumers'
 import pg from 'pg'
 import { peer } from '../../pg/peers.ts'
 import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
@@ -172,10 +171,13 @@ export class PostgresFiles implements FileStore {
     const onError = (): void => {}
     client.on('error', onError)
     try {
-      const copied = await buffer(client.query(to(`COPY (${query}) TO STDOUT (FORMAT binary)`)))
+      const chunks: Buffer[] = []
+      for await (const chunk of client.query(to(`COPY (${query}) TO STDOUT (FORMAT binary)`))) {
+        chunks.push(chunk)
+      }
       client.off('error', onError)
       client.release()
-      return fieldsOf(copied)
+      return fieldsOf(Buffer.concat(chunks))
     } catch (error) {
       client.release(true)
       throw error
@@ -191,7 +193,7 @@ function fieldsOf(copied: Buffer): Buffer {
     at += 6 + length
     fields.push(copied.subarray(at - length, at))
   }
-  return Buffer.concat(fields)
+  return fields.length === 1 ? (fields[0] as Buffer) : Buffer.concat(fields)
 }
 
 function ignoreLocked(error: unknown): void {

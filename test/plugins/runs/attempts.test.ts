@@ -20,8 +20,7 @@ const quietly = async () => {}
 
 const requestsOf = new WeakMap<Runs, RunRequests>()
 
-async function openRuns(): Promise<Runs> {
-  const schema = newSchema()
+async function openRuns(schema = newSchema()): Promise<Runs> {
   const runs = new Runs(pool, schema)
   await runs.prepare()
   requestsOf.set(runs, new RunRequests(pool, schema, runs))
@@ -68,7 +67,8 @@ t.test('an attempt that has lost its claim changes nothing', async (t) => {
 
 /** A worker without a queue. */
 async function openWorker(reports: Report[]) {
-  const runs = await openRuns()
+  const schema = newSchema()
+  const runs = await openRuns(schema)
   const log = new Log()
   const logger = Object.fromEntries(
     ['info', 'warn', 'error'].map((level) => [
@@ -79,11 +79,16 @@ async function openWorker(reports: Report[]) {
   ) as never
   const watch = new RunWatch(runs, 10, () => {})
   const sent: [string, string][] = []
+  const later: [string, number][] = []
   const send = (name: string) => async (_client: unknown, run: string) => void sent.push([name, run])
   const worker = new Worker({
     runs,
     files: new MemoryFiles(),
-    queue: { sendRun: send('run'), sendFinished: send('finished') },
+    queue: {
+      sendRun: send('run'),
+      sendRunLater: async (run, seconds) => void later.push([run, seconds]),
+      sendFinished: send('finished')
+    },
     watch,
     reports: new Map(reports.map((report) => [report.name, report])),
     open: (report, { parameters }, signal) =>
@@ -93,7 +98,7 @@ async function openWorker(reports: Report[]) {
     events: new RunEvents(logger, '', watch),
     log: logger
   })
-  return { runs, worker, log, sent }
+  return { schema, runs, worker, log, sent, later }
 }
 
 const never = new AbortController().signal
@@ -131,10 +136,29 @@ t.test('faults of the infrastructure are tried again, until there is no attempt 
 
 t.test('a report that is not known here, or not yet in that version, is left to others', async (t) => {
   const report = defineReport({ name: 'x', version: 1, parameters, rows: () => [] })
-  const { runs, worker } = await openWorker([report])
+  const { schema, runs, worker, log, sent, later } = await openWorker([report])
   for (const { id } of [await newRun(runs, 'y'), await newRun(runs, 'x', 2)]) {
-    await t.rejects(worker.attempt(id, never, false), { code: 'CSV_EXPORT_UNKNOWN_REPORT' })
-    t.match(await runs.get(id), { state: 'queued', attempt: 0 })
+    for (const [age, seconds] of [
+      ['-1 hour', 1],
+      ['0', 1],
+      ['20 seconds', 11],
+      ['23 hours', 30]
+    ] as const) {
+      await pool.query(`UPDATE ${schema}.runs SET created_at = now() - $2::interval WHERE id = $1`, [id, age])
+      await worker.attempt(id, never, true)
+      t.match(await runs.get(id), { state: 'queued', attempt: 0 }, 'also where it was the last attempt')
+      const [run, pause] = later.pop() ?? []
+      t.equal(run, id)
+      t.ok(Math.abs((pause as number) - seconds) <= 1, `${age}: ${pause} s`)
+    }
+    t.match(await log.find(/^a run waits for a worker that knows its report$/), {
+      level: 'warn',
+      err: { code: 'CSV_EXPORT_UNKNOWN_REPORT' }
+    })
+    await pool.query(`UPDATE ${schema}.runs SET created_at = now() - interval '25 hours' WHERE id = $1`, [id])
+    await worker.attempt(id, never, false)
+    t.match(await runs.get(id), { state: 'failed', error_code: 'CSV_EXPORT_UNKNOWN_REPORT' }, 'for a day')
+    t.same(sent.pop(), ['finished', id])
   }
 
   const { id } = await newRun(runs)
@@ -190,6 +214,7 @@ t.test('what another attempt may mend', async (t) => {
   for (const error of [
     { code: '08006' },
     { code: '53300' },
+    { code: '25P03' },
     { code: 'ECONNREFUSED' },
     { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE' },
     new Error('Connection terminated unexpectedly'),

@@ -276,6 +276,8 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
     }
   }
   const files = new SlowFiles()
+  // Before there is any: one of the queue's that is cleared meanwhile would go on for good, and keep this process.
+  mock.timers.enable({ apis: ['setInterval'] })
   const { url, log } = await serveRuns(t, {
     connectionString,
     schema,
@@ -283,6 +285,7 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
     keepFor: 60_000,
     maxBytesKept: 1_000_000
   })
+  t.teardown(() => mock.timers.reset())
   const pool = openPool(t, connectionString, { max: 10 })
   const sweep = new Sweep({
     runs: new Runs(pool, schema),
@@ -300,8 +303,6 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
   t.equal(files.kept.size, 1)
 
   files.isSlow = true
-  mock.timers.enable({ apis: ['setInterval'] })
-  t.teardown(() => mock.timers.reset())
   const slow = curlReply(file)
   await reading.opened
   await pool.query(`UPDATE ${schema}.runs SET read_until = NULL`)

@@ -435,6 +435,28 @@ t.test('a run that has ended is told of at least once, and again where that fail
   })
 })
 
+t.test('a process that closes leaves what onFinished is about to another one', async (t) => {
+  const schema = newSchema()
+  const called = gate<Run>()
+  const calledAgain = gate<Run>()
+  const stuck = await serveRuns(t, {
+    connectionString,
+    schema,
+    onFinished(run) {
+      called.open(run)
+      return new Promise(() => {})
+    }
+  })
+  const run = await finishedRun(stuck.url, 'numbers')
+  await called.opened
+  const closedAt = performance.now()
+  await stuck.app.close()
+  const passed = performance.now() - closedAt
+  t.ok(passed < 9_000, `closed after ${Math.round(passed)} ms`)
+  await serveRuns(t, { connectionString, schema, onFinished: calledAgain.open })
+  t.match(await calledAgain.opened, { id: run.id })
+})
+
 t.test('the log and the channels tell of runs', async (t) => {
   const told: [string, Run][] = []
   for (const name of ['queued', 'started', 'taken-over', 'finished']) {
@@ -503,6 +525,17 @@ t.test('a report that another version of the service has changed, or does not kn
   t.match(file.headers.get('content-disposition'), /export\.csv/)
 })
 
+t.test('a run of a newer version waits for a worker that knows it', async (t) => {
+  const schema = newSchema()
+  const newer = { connectionString, schema, reports: [{ ...numbers, version: 2 }] }
+  const { url } = await serveRuns(t, { ...newer, concurrency: 0 })
+  const older = await serveRuns(t, { connectionString, schema, routes: false })
+  const { id } = (await post(url, 'numbers')).body
+  t.match(await older.log.find(/^a run waits for a worker that knows its report$/), { run: { id } })
+  await serveRuns(t, { ...newer, routes: false })
+  t.match(await ended(url, id), { state: 'succeeded', attempt: 1 })
+})
+
 t.test('who waits for a run that is removed hears of it', async (t) => {
   const schema = newSchema()
   const { app, url } = await serveRuns(t, { connectionString, schema, concurrency: 0 })
@@ -534,6 +567,19 @@ t.test('a database that goes away for a moment is logged, and waited for', async
   await database.query(`ALTER TABLE ${schema}.away RENAME TO runs`)
   await ask(`${url}/runs/${id}/cancel`, { method: 'POST' })
   t.match((await waiting).body, { state: 'cancelled' })
+})
+
+t.test('of a very long message the run keeps the beginning', async (t) => {
+  const failing = defineReport({
+    name: 'failing',
+    version: 1,
+    parameters: noParameters,
+    rows() {
+      throw new RangeError('no'.repeat(1_000_000))
+    }
+  })
+  const { url } = await serveRuns(t, { connectionString, reports: [failing] })
+  t.equal((await finishedRun(url, 'failing')).error?.message, 'no'.repeat(500))
 })
 
 t.test('a file that cannot be removed is logged, and left to a sweep', async (t) => {

@@ -65,3 +65,12 @@ t.test('one look is for all, is tried again where it failed, and rests when nobo
   watch.watch('c', () => {})
   t.same((await nextLook()).ids, ['c'], 'and begins again')
 })
+
+t.test('there is no look when nobody waits any more: the pool may be closed by then', async (t) => {
+  const { runs, nextLook } = slowRuns()
+  const watch = new RunWatch(runs, 1, (error) => t.fail(String(error)))
+  watch.watch('a', () => {})()
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  watch.watch('b', () => {})
+  t.same((await nextLook()).ids, ['b'])
+})
