@@ -34,8 +34,8 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   if (/[:*]/.test(prefix)) {
     throw refusal('prefix', 'without parameters, as who tells of a run need not have a request', prefix)
   }
-  const pool = openPool(app, connectionString, 'runs')
-  const downloads = openPool(app, connectionString, 'run downloads')
+  const pool = openPool(app, connectionString, 'runs', 4)
+  const downloads = openPool(app, connectionString, 'run downloads', 4)
   const runs = new Runs(pool, schema)
   const requests = new RunRequests(pool, schema, runs)
   await runs.prepare()
@@ -118,11 +118,11 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
 }
 
 /** Ended when all that uses it has been, and also where the plugin does not come to its end. */
-function openPool(app: FastifyInstance, connectionString: string, use: string): pg.Pool {
+function openPool(app: FastifyInstance, connectionString: string, use: string, max: number): pg.Pool {
   const pool = new pg.Pool({
     connectionString,
     application_name: `fastify-csv-export ${use}`,
-    max: 4,
+    max,
     connectionTimeoutMillis: 5_000
   })
   // Without a listener, a connection that is lost while nobody uses it ends the process.

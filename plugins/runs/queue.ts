@@ -116,9 +116,11 @@ export class Queue {
   readonly sendRun = (client: pg.ClientBase, run: string): Promise<void> =>
     this.#send(client, this.#runs, run)
 
-  /** @param seconds until it is looked at */
+  /** @param seconds until it is looked at, at the least */
   readonly sendRunLater = async (run: string, seconds: number): Promise<void> => {
-    await this.#boss.send(this.#runs, { run } satisfies JobData, { startAfter: seconds })
+    // Up to twice as long: who sends it polls once a second, and would be the first to find it, each time.
+    const startAfter = new Date(Date.now() + seconds * 1000 * (1 + Math.random()))
+    await this.#boss.send(this.#runs, { run } satisfies JobData, { startAfter })
   }
 
   readonly sendFinished = (client: pg.ClientBase, run: string): Promise<void> =>
