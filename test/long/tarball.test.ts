@@ -1,9 +1,9 @@
 import { glob, readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import t from 'tap'
-import { outcome, pack, project, run, typescript, typescriptRequire } from './packed.ts'
+import { outcome, pack, project, run, typescript, typescriptRequire } from '../packed.ts'
 
-const root = join(import.meta.dirname, '..')
+const root = join(import.meta.dirname, '../..')
 const read = async (path: string) => JSON.parse(await readFile(join(root, path), 'utf8'))
 const { devDependencies, allowScripts, ...manifest } = await read('package.json')
 
