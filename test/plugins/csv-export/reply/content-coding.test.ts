@@ -257,7 +257,8 @@ t.test('a client that leaves or stalls', async (t) => {
       reply.csv(
         (async function* () {
           try {
-            for (;;) yield { a: Math.random() }
+            // Noise, so that little of it has to be coded before the connection is full.
+            for (;;) yield { noise: randomBytes(50_000).toString('base64') }
           } finally {
             released.open()
           }
