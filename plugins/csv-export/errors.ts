@@ -14,7 +14,7 @@ export const CSV_EXPORT_INVALID_ROWS = createError(
 
 export const CSV_EXPORT_SOURCE_USED = createError(
   'CSV_EXPORT_SOURCE_USED',
-  '%s is a stream or generator that has been read, has ended or goes to somebody else too, so that a part of it would be missing: ' +
+  '%s is a stream or iterator that has been read, has ended or goes to somebody else too, so that a part of it would be missing: ' +
     'give one that nobody else reads, or a function that opens one',
   500,
   TypeError

@@ -216,7 +216,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     try {
       const previous = (reply as WithBody)[body]
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
-      const isSent = reply.sent || declaresLength(reply.raw) || previous?.destroyed === false
+      const isSent = reply.sent || declaresLength(reply.raw) || previous?.isOver === false
       if (isSent) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
       const { range } = request.headers

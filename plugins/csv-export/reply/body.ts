@@ -181,6 +181,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
     } else callback(error)
   }
 
+  get isOver(): boolean {
+    return this.#ending.isOver
+  }
+
   get progress(): ExportProgress | undefined {
     return this.#sender && this.#record.progress()
   }

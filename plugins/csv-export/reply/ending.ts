@@ -187,11 +187,15 @@ function isClosedByClient(socket: Socket | undefined): boolean {
   return !(socket instanceof Socket) || socket.readableEnded || isOfClient(socket.errored)
 }
 
-/** An error of the network, or of what the client has sent, or not in time. */
+/**
+ * An error of the network, or of what the client has sent, or not in time. A write that waits is cancelled by whoever
+ * closes the socket on this side.
+ */
 function isOfClient(error: unknown): boolean {
   const { code } = (error ?? {}) as { code?: unknown }
   return (
     typeof code === 'string' &&
+    code !== 'ECANCELED' &&
     /^(E[A-Z]+$|HPE_|ERR_HTTP_REQUEST_TIMEOUT$|ERR_HTTP2_SESSION_ERROR$)/.test(code)
   )
 }

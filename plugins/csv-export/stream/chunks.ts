@@ -210,6 +210,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   #end(): void {
     this.#source.end()
     this.#joiner.add(this.#encoder.end())
+    if (this.#isStopped()) return
     this.#state = 'ended'
     this.#stopTimers()
   }
@@ -226,7 +227,8 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   #give(): void {
     const reader = this.#reader
     if (reader === undefined) return
-    const value = this.#joiner.take() ?? mark
+    // A cast that ends its own export still gives its cell.
+    const value = this.#isStopped() ? mark : (this.#joiner.take() ?? mark)
     const { maxBytes } = this.#options
     if (maxBytes !== 0 && this.#record.bytes + value.length > maxBytes) {
       this.fail(new CSV_EXPORT_MAX_BYTES(maxBytes))

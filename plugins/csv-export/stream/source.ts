@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import { describe, isPromiseLike } from '../describe.ts'
 import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
 import { toError } from '../guard.ts'
-import { claim, isNodeStream, isUsed, isWebStream, type NodeStream } from './streams.ts'
+import { claim, isIterator, isNodeStream, isUsed, isWebStream, type NodeStream } from './streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -76,11 +76,7 @@ export class Source<T> {
     this.#input = items
     // The client may have left while the function was still opening its items.
     if (this.#released) this.#letGo()
-    else if (isUsed(items)) throw new CSV_EXPORT_SOURCE_USED(this.#name)
-    else {
-      claim(items)
-      this.#iterator = this.#iterate(items)
-    }
+    else this.#iterator = this.#claim(items)
   }
 
   /** The names that what is iterated has for its columns, as rows out of a database have: `columns`, an array of strings. */
@@ -113,6 +109,16 @@ export class Source<T> {
     this.#batch = step.value
     this.#batchIndex = 0
     return step.value.length === 0 ? emptyBatch : this.#nextOfBatch()
+  }
+
+  #claim(items: Items<T>): Iterator<T> | AsyncIterator<T> {
+    const used = () => new CSV_EXPORT_SOURCE_USED(this.#name)
+    if (isUsed(items)) throw used()
+    const iterator = this.#iterate(items)
+    // Other items may have given it before.
+    if (isUsed(iterator)) throw used()
+    for (const claimed of [items, iterator]) claim(claimed)
+    return iterator
   }
 
   #iterate(items: Items<T>): Iterator<T> | AsyncIterator<T> {
@@ -199,10 +205,6 @@ function isItems(value: unknown): value is Items<unknown> {
   if (value === null || typeof value !== 'object') return false
   const items = value as Partial<Iterable<unknown> & AsyncIterable<unknown>>
   return typeof items[Symbol.asyncIterator] === 'function' || typeof items[Symbol.iterator] === 'function'
-}
-
-function isIterator(items: object): items is Iterator<unknown> {
-  return 'next' in items && typeof items.next === 'function'
 }
 
 function ignore(): void {}

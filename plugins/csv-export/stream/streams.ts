@@ -1,5 +1,4 @@
 import { isErrored, Readable } from 'node:stream'
-import { types } from 'node:util'
 
 export interface NodeStream extends NodeJS.ReadableStream {
   readableFlowing?: boolean | null
@@ -10,16 +9,16 @@ export interface NodeStream extends NodeJS.ReadableStream {
   _readableState?: { endEmitted?: boolean; destroyed?: boolean }
 }
 
-/** Nobody can ask a generator. */
-const claimedGenerators = new WeakSet()
+/** Nobody can ask an iterator. */
+const claimedIterators = new WeakSet()
 
 /**
  * Whether items are a stream, of Node or of the web, of which some may be missing: they have been read, or somebody else
  * reads them. One that is merely paused has them all, as has one that ended without any; one that has failed gives its
- * own error. Or a generator of another export, which would be given the rest of its rows.
+ * own error. Or an iterator of another export, which would be given the rest of its rows.
  */
 export function isUsed(items: object): boolean {
-  if (claimedGenerators.has(items)) return true
+  if (claimedIterators.has(items)) return true
   if (isWebStream(items)) return items.locked || (!isErrored(items) && Readable.isDisturbed(items))
   if (!isNodeStream(items) || items.errored) return false
   if (Readable.isDisturbed(items) || (items.readableFlowing === true && !items.readableEnded)) return true
@@ -29,16 +28,20 @@ export function isUsed(items: object): boolean {
 
 /**
  * Keeps a stream of Node from flowing for whoever comes to it later: they are given what is read, and take nothing away.
- * Its iterator would do so only with its first row. A generator is this export's from now on.
+ * Its iterator would do so only with its first row. An iterator is this export's from now on.
  */
 export function claim(items: object): void {
-  if (types.isGeneratorObject(items)) claimedGenerators.add(items)
+  if (isIterator(items)) claimedIterators.add(items)
   if (isNodeStream(items)) items.on('readable', () => {})
 }
 
 /** readable-stream before version 4 cannot say whether a stream was read; of one that was destroyed it says the end. */
 function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream): boolean {
   return readableDidRead === undefined && (state?.endEmitted === true || state?.destroyed === true)
+}
+
+export function isIterator(items: object): items is Iterator<unknown> {
+  return 'next' in items && typeof items.next === 'function'
 }
 
 export function isWebStream(items: object): items is ReadableStream {

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { get, type IncomingMessage } from 'node:http'
+import { get, type IncomingMessage, type ServerResponse } from 'node:http'
 import { connect, constants } from 'node:http2'
+import { connect as connectSocket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
 import t from 'tap'
+import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { until } from '../../../clients.ts'
 import { gate, serve } from '../../../helper.ts'
 
 /** A source that waits for good after its first rows, and tells what it is told. */
@@ -35,7 +39,7 @@ const request = (url: string) =>
 
 t.test('a client that leaves', async (t) => {
   const source = waitingSource()
-  const raw = gate<import('node:http').ServerResponse>()
+  const raw = gate<ServerResponse>()
   const { url, log } = await serve(t, (app) => {
     app.get('/', (_request, reply) => {
       raw.open(reply.raw)
@@ -171,6 +175,45 @@ t.test('a server that has closed the connection before the reply was made blames
     [],
     'nothing began'
   )
+})
+
+t.test('a server that closes the connection of a client that reads slowly blames no client', async (t) => {
+  type Close = (raw: ServerResponse, app: FastifyInstance) => unknown
+  const ways: [status: string, close: Close][] = [
+    ['source_failed', (raw) => raw.destroy()],
+    ['source_failed', (raw) => raw.socket?.destroy()],
+    ['source_failed', (raw) => raw.socket?.resetAndDestroy()],
+    ['server_ended', (_raw, app) => app.csvExports.running().map(({ id }) => app.csvExports.end(id))]
+  ]
+  for (const [status, close] of ways) {
+    const receipts: Receipt[] = []
+    const { opened: responded, open: respond } = gate<ServerResponse>()
+    const { app, url } = await serve(
+      t,
+      (app) => {
+        app.get('/', (_request, reply) => {
+          respond(reply.raw)
+          return reply.csv(function* () {
+            for (;;) yield ['x'.repeat(1000)]
+          })
+        })
+        app.get('/behind', (_request, reply) => reply.csv([['x']]))
+      },
+      { defaults: { header: false, onReceipt: (receipt) => receipts.push(receipt) } }
+    )
+    const { opened: closed, open: onClose } = gate<unknown>()
+    const client = connectSocket(Number(new URL(url).port), '127.0.0.1')
+    client.on('error', () => {}).once('close', onClose)
+    client.write(['/', '/behind'].map((path) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`).join(''))
+    const raw = await responded
+    await until(() => raw.socket?.writableNeedDrain === true)
+    close(raw, app)
+    client.resume()
+    await closed
+    await app.close()
+    t.match(receipts, [{ report: '/', status }], `${close}`)
+    t.equal(receipts.length, 1, 'none for the export behind it, which had not begun')
+  }
 })
 
 t.test('the signal of a whole download never fires', async (t) => {

@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { PassThrough, Readable, Transform } from 'node:stream'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
-import csvExport from '../../../../plugins/csv-export/index.ts'
+import csvExport, { type Receipt, type SourceContext } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 
 /** One row that has gone out, then an error. */
@@ -46,6 +46,31 @@ t.test('an error handler may answer with an export', async (t) => {
   })
   t.equal((await curl(url)).body, 'failed\nyes\n')
 })
+
+for (const http2 of [false, true]) {
+  t.test(`so it may after an export that failed by another error, HTTP/${http2 ? 2 : 1}`, async (t) => {
+    const receipts: Receipt[] = []
+    const { url } = await serve(
+      t,
+      (app) => {
+        app.setErrorHandler((_error, _request, reply) => reply.code(500).csv([{ failed: 'yes' }]))
+        app.get('/', async (_request, reply) => {
+          const asked = gate()
+          const audit = asked.opened.then(() => Promise.reject(new Error('no')))
+          const rows = ({ signal }: SourceContext) => {
+            asked.open()
+            return once(signal, 'abort')
+          }
+          await Promise.all([reply.csv(rows), audit])
+        })
+      },
+      { http2, defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+    )
+    const result = await curl(http2 ? '--http2-prior-knowledge' : '--http1.0', url)
+    t.same(result, { code: 0, body: 'failed\nyes\n', stderr: '' })
+    t.match(receipts, [{ status: 'source_failed' }, { status: 'complete' }])
+  })
+}
 
 t.test('an async handler that does not return the reply gets an error that says so', async (t) => {
   const { url, log } = await serve(t, (app) => {

@@ -210,8 +210,8 @@ t.test('a stream of which rows would be missing is refused, and let go of', asyn
           code: 'CSV_EXPORT_SOURCE_USED',
           message:
             way === 'given'
-              ? /^rows is a stream or generator that .*give/
-              : /^what the rows function returns is a stream or generator that /
+              ? /^rows is a stream or iterator that .*give/
+              : /^what the rows function returns is a stream or iterator that /
         },
         `${name}, ${way}`
       )

@@ -251,6 +251,27 @@ t.test('options of HTTP are refused', async (t) => {
   t.throws(() => toCsv(5 as never), { code: 'CSV_EXPORT_INVALID_ROWS' })
 })
 
+t.test('nothing comes after the end that a cast of its own has made of it', async (t) => {
+  for (const options of [{}, { maxBytes: 1 }]) {
+    for (const given of [[{ a: 'x' }, { a: 'y' }], []]) {
+      const chunks = toCsv(given, {
+        columns: ['a'],
+        ...options,
+        cast: {
+          string: (value) => {
+            chunks.return?.()
+            return value
+          }
+        }
+      })
+      for (const step of [chunks.next(), chunks.next()]) {
+        t.strictSame(await step, { done: true, value: undefined })
+      }
+      t.match(await chunks.receipt, { status: 'abandoned', bytes: 0 })
+    }
+  }
+})
+
 t.test('no more than one item is taken while nobody reads', async (t) => {
   let taken = 0
   async function* source() {

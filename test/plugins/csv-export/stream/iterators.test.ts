@@ -1,4 +1,6 @@
+import { Readable } from 'node:stream'
 import t from 'tap'
+import { toCsv } from '../../../../plugins/csv-export/index.ts'
 import { gate, serve } from '../../../helper.ts'
 
 type Row = { id: number }
@@ -14,9 +16,31 @@ function* synchronous(): Generator<Row> {
   for (let id = 0; id < 3; id++) yield { id }
 }
 
-const kinds = { asynchronous, synchronous }
+function ownIterator(): AsyncIterable<Row> & AsyncIterator<Row> {
+  let id = 0
+  return {
+    next: async () => (id < 3 ? { done: false, value: { id: id++ } } : { done: true, value: undefined }),
+    [Symbol.asyncIterator]() {
+      return this
+    }
+  }
+}
 
-t.test('a generator of an earlier export is refused, as it would give an empty file', async (t) => {
+const kinds: Record<string, () => Iterable<Row> | AsyncIterable<Row>> = {
+  'an asynchronous generator': asynchronous,
+  'a synchronous generator': synchronous,
+  'the iterator of an array': () => [...synchronous()].values(),
+  'the iterator of a Map': () => new Map([...synchronous()].map((row) => [row.id, row])).values(),
+  'the iterator of a stream': () => Readable.from(synchronous()).iterator(),
+  'the iterator of a web stream': () => ReadableStream.from<Row>(synchronous()).values(),
+  'an iterator of its own': ownIterator,
+  'what gives a generator': () => {
+    const rows = synchronous()
+    return { [Symbol.iterator]: () => rows }
+  }
+}
+
+t.test('an iterator of an earlier export is refused, as it would give an empty file', async (t) => {
   for (const [kind, open] of Object.entries(kinds)) {
     const [rows, opened] = [open(), open()]
     const { url } = await serve(t, (app) => {
@@ -28,6 +52,26 @@ t.test('a generator of an earlier export is refused, as it would give an empty f
       const second = await fetch(url + path)
       t.match({ status: second.status, ...((await second.json()) as object) }, { status: 500, ...refusal })
     }
+  }
+})
+
+t.test('what toCsv() gives is refused by a second export, too', async (t) => {
+  const chunks = toCsv([...synchronous()])
+  const { url } = await serve(t, (app) =>
+    app.get('/', (_request, reply) => reply.csv(chunks, { encoded: true }))
+  )
+  t.equal(await (await fetch(url)).text(), csv)
+  t.match(await (await fetch(url)).json(), refusal)
+})
+
+t.test('what gives a new iterator each time is exported as often as it is asked for', async (t) => {
+  const [rows, kept] = [[...synchronous()], new Set(synchronous())]
+  const { url } = await serve(t, (app) => {
+    app.get('/array', (_request, reply) => reply.csv(rows))
+    app.get('/set', (_request, reply) => reply.csv(kept))
+  })
+  for (const path of ['/array', '/array', '/set', '/set']) {
+    t.equal(await (await fetch(url + path)).text(), csv, path)
   }
 })
 
