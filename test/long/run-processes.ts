@@ -47,10 +47,10 @@ export class RunProcess extends EventEmitter<{ run: [RunLine] }> {
       const ready = new Promise<boolean>((resolve) => {
         lines.on('line', (text) => {
           const line = JSON.parse(text)
-          const url = /Server listening at (\S+)/.exec(line.msg)?.[1]
-          if (url !== undefined) this.url = url
           if (line.run !== undefined) this.emit('run', line)
-          if (line.ready !== undefined) resolve(true)
+          if (line.ready === undefined) return
+          if (line.url) this.url = line.url
+          resolve(true)
         })
         child.once('exit', () => resolve(false))
       })
