@@ -78,12 +78,10 @@ export class PlainRows {
     const delimiter = this.#delimiter
     const length = this.#keys?.length ?? Math.max(1, row.length)
     // csv-stringify's way says what is wrong.
-    if (row.length > length) return undefined
+    if (row.length > length || isMisread(row[0])) return undefined
     let text = ''
     for (let index = 0; index < length; index++) {
-      const value = row[index]
-      if (index === 0 && isMisread(value)) return undefined
-      const field = this.#field(value)
+      const field = this.#field(row[index])
       if (field === undefined) return undefined
       if (index !== 0) text += delimiter
       text += field
@@ -94,7 +92,7 @@ export class PlainRows {
 
   #encodeObject(row: Record<string, unknown>): string | undefined {
     const keys = this.#keys
-    if (keys === undefined) return undefined
+    if (keys === undefined || isMisread(row[keys[0] as string])) return undefined
     const use = this.#use as ColumnUse
     const delimiter = this.#delimiter
     let text = ''
@@ -108,9 +106,7 @@ export class PlainRows {
           hasOtherKeys = true
           break
         }
-        const value = row[key]
-        if (index === 0 && isMisread(value)) return undefined
-        const field = this.#field(value)
+        const field = this.#field(row[key])
         if (field === undefined) return undefined
         if (index !== 0) text += delimiter
         text += field
@@ -118,9 +114,7 @@ export class PlainRows {
       }
     }
     for (; index < keys.length; index++) {
-      const value = row[keys[index] as string]
-      if (index === 0 && isMisread(value)) return undefined
-      const field = this.#field(value)
+      const field = this.#field(row[keys[index] as string])
       if (field === undefined) return undefined
       if (index !== 0) text += delimiter
       text += field

@@ -26,9 +26,12 @@ export class ReplyCoding {
   /** Sets Vary and takes Content-Encoding; undefined if the client takes none of the codings, or the route has its own. */
   static choose(reply: FastifyReply, codings: readonly ContentCoding[]): ReplyCoding | undefined {
     if (reply.hasHeader('content-encoding')) return undefined
-    // By others neither.
-    if (mustStay(reply)) reserve(reply, 'identity')
-    if (codings.length === 0 || mustStay(reply)) return undefined
+    if (mustStay(reply)) {
+      // By others neither.
+      reserve(reply, 'identity')
+      return undefined
+    }
+    if (codings.length === 0) return undefined
     addVary(reply, 'accept-encoding')
     const quality = qualities(reply.request.headers['accept-encoding'])
     const [best] = [...codings, 'identity' as const].sort((one, other) => quality(other) - quality(one))
