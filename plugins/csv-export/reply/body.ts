@@ -235,11 +235,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #coded(): AsyncIterable<Uint8Array> {
     const { coding } = this.#options
     if (coding === undefined) return this.#chunks
-    return compress(this.#chunks, (size) => {
-      const coder = coding.open(size)
+    const open = () => {
+      const coder = coding.open()
       this.#record.contentCoding = coder?.coding ?? null
       return coder
-    })
+    }
+    return compress(this.#chunks, { smallest: coding.smallest, open })
   }
 
   #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
