@@ -83,9 +83,12 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
       })
     }
   })
-  app.addHook('onClose', async () => {
+  // First, as others close what its rows read, or wait for who reads it.
+  app.addHook('preClose', async () => {
     await queue.rest()
-    await worker.close()
+    worker.close()
+  })
+  app.addHook('onClose', async () => {
     await queue.stop()
     await sweep.stop()
   })

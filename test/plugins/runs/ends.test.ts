@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
 import t from 'tap'
 import { defineReport, type Report, type Run } from '../../../plugins/runs/index.ts'
 import { gate } from '../../helper.ts'
@@ -154,6 +155,34 @@ t.test('a process that closes leaves what onFinished is about to another one', a
   t.ok(passed < 9_000, `closed after ${Math.round(passed)} ms`)
   await serveRuns(t, { connectionString, schema, onFinished: calledAgain.open })
   t.match(await calledAgain.opened, { id: run.id })
+})
+
+t.test('a run is given back before others close what it reads, or wait for its end', async (t) => {
+  const schema = newSchema()
+  const asked = gate<AbortSignal>()
+  const report = defineReport({
+    name: 'endless',
+    version: 1,
+    parameters: noParameters,
+    async rows({ signal }) {
+      asked.open(signal)
+      await once(signal, 'abort')
+      return []
+    }
+  })
+  const { app, url } = await serveRuns(t, {
+    connectionString,
+    schema,
+    reports: [report],
+    // As a pool does whose connections are in use.
+    after: (app) =>
+      app.addHook('onClose', async () => void ((await asked.opened).aborted || t.fail('too late')))
+  })
+  const { body } = await post(url, 'endless')
+  await asked.opened
+  await app.close()
+  const other = await serveRuns(t, { connectionString, schema, reports: [report], concurrency: 0 })
+  t.match((await ask(`${other.url}/runs/${body.id}`)).body, { state: 'queued', attempt: 1 })
 })
 
 t.test('the log and the channels tell of runs', async (t) => {
