@@ -79,17 +79,14 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
 
   app.get('/runs', withParameters({ querystring: listQuery }), async (request, reply) => {
     const { limit, before } = request.query as { limit: number; before?: string }
-    const rows = await runs.list(
-      owner(request),
-      limit + 1,
-      before === undefined ? undefined : placeOf(before)
-    )
-    const last = rows[limit] === undefined ? undefined : (rows[limit - 1] as RunRow)
-    if (last !== undefined) {
-      reply.header('link', `<${pathPrefix}/runs?limit=${limit}&before=${pageEndOf(last)}>; rel="next"`)
+    const place = before === undefined ? undefined : placeOf(before)
+    const { page, hasMore } = await runs.list(owner(request), limit, place)
+    if (hasMore) {
+      const end = pageEndOf(page.at(-1) as RunRow)
+      reply.header('link', `<${pathPrefix}/runs?limit=${limit}&before=${end}>; rel="next"`)
     }
     reply.header('cache-control', 'no-store')
-    return rows.slice(0, limit).map((row) => toRun(row, pathPrefix))
+    return page.map((row) => toRun(row, pathPrefix))
   })
 
   app.get<OfRun>('/runs/:id', { schema: ofRun }, async (request, reply) => {
