@@ -78,7 +78,7 @@ function rangeOf(
 
 function hasEtag(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false
-  return header.split(',').some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag)
+  return header === '*' || header.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag)
 }
 
 /** The bytes from `from` to before `to`, no more and no fewer. The file is kept while it is read, also by a client that stalls. */
