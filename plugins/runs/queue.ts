@@ -119,7 +119,7 @@ export class Queue {
   /** @param seconds until it is looked at, at the least */
   readonly sendRunLater = async (run: string, seconds: number): Promise<void> => {
     // Up to twice as long: who sends it polls once a second, and would be the first to find it, each time.
-    const startAfter = new Date(Date.now() + seconds * 1000 * (1 + Math.random()))
+    const startAfter = seconds * (1 + Math.random())
     await this.#boss.send(this.#runs, { run } satisfies JobData, { startAfter })
   }
 
