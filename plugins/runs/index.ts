@@ -6,6 +6,7 @@ import { refusal } from '../csv-export/options/option.ts'
 import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
 import { checkSettings, settle } from '../csv-export/options/settings.ts'
 import { openCsv } from '../csv-export/stream/to-csv.ts'
+import { discard } from './files/discard.ts'
 import { PostgresFiles } from './files/postgres-files.ts'
 import { checkRunsOptions, ownerOf, type RunsOptions, settingsOf } from './options.ts'
 import { Queue } from './queue.ts'
@@ -115,7 +116,7 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     },
     async remove({ id, file_id }) {
       await runs.delete(id)
-      if (file_id !== null) await files.discard(file_id)
+      if (file_id !== null) await discard(files, file_id, app.log)
     }
   } satisfies RoutesOptions & { prefix: string })
 }

@@ -10,6 +10,7 @@ import {
   CSV_EXPORT_UNKNOWN_REPORT,
   CSV_EXPORT_WORKER_CLOSING
 } from './errors.ts'
+import { discard } from './files/discard.ts'
 import type { FileStore } from './files/files.ts'
 import type { Queue } from './queue.ts'
 import type { Report } from './report.ts'
@@ -51,7 +52,7 @@ export class Worker {
 
   /** A job of a run: throws what has to be tried again. */
   readonly attempt = async (id: string, signal: AbortSignal, isLast: boolean): Promise<void> => {
-    const { runs, queue, reports, events, log } = this.#options
+    const { runs, files, queue, reports, events, log } = this.#options
     const waiting = await runs.get(id)
     if (waiting === undefined || !isOpen(waiting)) return
     const report = reports.get(waiting.report)
@@ -59,7 +60,7 @@ export class Worker {
     const claimed = await runs.claim(id, randomUUID())
     if (claimed === undefined) return
     const { run, lostFile } = claimed
-    if (lostFile !== null) await this.#discard(lostFile)
+    if (lostFile !== null) await discard(files, lostFile, log)
     events.tell(run.attempt === 1 ? 'started' : 'taken-over', run)
     try {
       if (report.version > run.version)
@@ -87,7 +88,7 @@ export class Worker {
   }
 
   async #make(run: RunRow, report: Report, signal: AbortSignal): Promise<void> {
-    const { runs, watch, limits, open } = this.#options
+    const { runs, files, watch, limits, open, log } = this.#options
     const lost = new AbortController()
     const unwatch = watch.watch(run.id, (now) => {
       if (now?.state === 'cancelled') lost.abort(new CSV_EXPORT_RUN_CANCELLED())
@@ -108,7 +109,7 @@ export class Worker {
       end = await Promise.race([this.#write(run, chunks, stopped), stop.promise])
     } catch (error) {
       chunks?.return?.()
-      await this.#discard(run.file_id as string)
+      await discard(files, run.file_id as string, log)
       throw error
     } finally {
       stopped.removeEventListener('abort', onStop)
@@ -136,12 +137,6 @@ export class Worker {
     const { rows, bytes, sha256 } = await chunks.receipt
     await writer.seal()
     return { state: 'succeeded', rows, bytes, sha256: sha256 as string }
-  }
-
-  /** What cannot be removed now, a sweep removes. */
-  async #discard(fileId: string): Promise<void> {
-    const { files, log } = this.#options
-    await files.discard(fileId).catch((err) => log.warn({ err, fileId }, 'a file was not removed'))
   }
 
   async #finish(run: RunRow, end: RunEnd): Promise<void> {

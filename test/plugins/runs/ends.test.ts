@@ -293,7 +293,14 @@ t.test('a file that cannot be removed is logged, and left to a sweep', async (t)
       throw new RangeError('no')
     }
   })
-  const { url, log } = await serveRuns(t, { connectionString, files: new Stubborn(), reports: [failing] })
+  const { url, log } = await serveRuns(t, {
+    connectionString,
+    files: new Stubborn(),
+    reports: [failing, numbers]
+  })
   t.match(await finishedRun(url, 'failing'), { state: 'failed', error: { code: 'RangeError' } })
   t.match(await log.find(/^a file was not removed$/), { level: 40, err: { message: 'not now' } })
+  const { id } = await finishedRun(url, 'numbers')
+  t.equal((await ask(`${url}/runs/${id}`, { method: 'DELETE' })).status, 204, 'its run is gone all the same')
+  t.equal((await ask(`${url}/runs/${id}`)).status, 404)
 })
