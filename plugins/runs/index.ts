@@ -22,6 +22,7 @@ import { Worker } from './worker.ts'
 /** Milliseconds. */
 const watchInterval = 300
 const sweepInterval = 10_000
+const closeGrace = 5_000
 const forgetAfter = 7 * 86_400_000
 
 async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void> {
@@ -49,11 +50,12 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     schema: `${schema}_queue`,
     notify,
     pollingInterval: 1,
+    closeGrace,
     onError: (err) => app.log.warn({ err }, 'the queue of the runs')
   })
   const watch = new RunWatch(runs, watchInterval, (err) => app.log.warn({ err }, 'runs cannot be watched'))
   const events = new RunEvents(app.log, prefix, watch)
-  const sweep = new Sweep({ runs, files, interval: sweepInterval, forgetAfter, log: app.log })
+  const sweep = new Sweep({ runs, files, interval: sweepInterval, closeGrace, forgetAfter, log: app.log })
   const worker = new Worker({
     runs,
     files,

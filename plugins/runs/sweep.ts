@@ -8,6 +8,8 @@ export interface SweepOptions {
   files: FileStore
   /** Milliseconds between two sweeps of this process. */
   interval: number
+  /** Milliseconds for a sweep that is under way at the end: its store may not answer. */
+  closeGrace: number
   /** Milliseconds after its end that a run without a file is still told of. */
   forgetAfter: number
   log: FastifyBaseLogger
@@ -37,7 +39,10 @@ export class Sweep {
   async stop(): Promise<void> {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    await this.#sweeping
+    const { promise: late, resolve } = Promise.withResolvers<void>()
+    const timer = setTimeout(resolve, this.#options.closeGrace)
+    await Promise.race([this.#sweeping, late])
+    clearTimeout(timer)
   }
 
   async sweep(): Promise<void> {

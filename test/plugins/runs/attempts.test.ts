@@ -316,6 +316,7 @@ t.test('sweeps go on after one that failed, and end when they are stopped', asyn
     },
     files: Object.assign(files, { sweep: quietly }),
     interval: 1,
+    closeGrace: 5_000,
     forgetAfter: 1,
     log: { warn: (_fields: object, message: string) => failures.push(message) } as never
   })
@@ -327,6 +328,23 @@ t.test('sweeps go on after one that failed, and end when they are stopped', asyn
   t.equal(sweeps, after)
   t.same(failures, ['a sweep of the runs failed'])
   t.equal(files.kept.size, 0)
+})
+
+t.test('a sweep whose store does not answer is left to itself when it is stopped', async (t) => {
+  const asked = gate()
+  const files = new MemoryFiles()
+  files.list = async function* () {
+    asked.open()
+    await new Promise(() => {})
+  }
+  const runs = { expire: async () => [], forget: quietly, unknownFiles: async () => [] }
+  const sweep = new Sweep({ runs, files, interval: 1, closeGrace: 10, forgetAfter: 1, log: {} as never })
+  sweep.start()
+  // As a server that is up.
+  const up = setInterval(() => {}, 1_000)
+  await asked.opened
+  await t.resolves(sweep.stop())
+  clearInterval(up)
 })
 
 t.test('a file that cannot be removed holds up no other', async (t) => {
@@ -343,6 +361,7 @@ t.test('a file that cannot be removed holds up no other', async (t) => {
     runs: { expire: async () => [stuck, other], forget: quietly, unknownFiles: async () => [] },
     files,
     interval: 1,
+    closeGrace: 5_000,
     forgetAfter: 1,
     log: { warn: (fields: object) => warnings.push(fields) } as never
   })

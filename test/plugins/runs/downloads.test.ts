@@ -295,6 +295,7 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
     runs: new Runs(pool, schema),
     files,
     interval: 10_000,
+    closeGrace: 5_000,
     forgetAfter: 3_600_000,
     log: new Log() as never
   })

@@ -87,6 +87,7 @@ t.test('how long a run is left goes by the clock of the database', async (t) => 
     schema,
     notify: false,
     pollingInterval: 1,
+    closeGrace: 1_000,
     onError: () => {}
   })
   t.teardown(() => queue.stop())
