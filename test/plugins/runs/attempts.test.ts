@@ -270,6 +270,8 @@ t.test('what another attempt may mend', async (t) => {
     new Error('Connection terminated unexpectedly'),
     new Error('no rows', { cause: { code: 'EAI_AGAIN' } }),
     { $fault: 'server' },
+    { $fault: 'client', name: 'RequestTimeout', $metadata: { httpStatusCode: 400 } },
+    { $fault: 'client', name: 'Unknown', $metadata: { httpStatusCode: 429 } },
     { name: 'TimeoutError', $retryable: {} }
   ]) {
     t.ok(isTransient(error), JSON.stringify(error))
@@ -285,6 +287,8 @@ t.test('what another attempt may mend', async (t) => {
   t.notOk(isTransient(unreadable), 'unreadable')
   for (const error of [
     { $fault: 'client' },
+    { $fault: 'client', name: 'AccessDenied', $metadata: { httpStatusCode: 403 } },
+    { name: 'RequestTimeout' },
     { code: '22012' },
     { code: 8 },
     new Error('Connection'),
