@@ -86,6 +86,20 @@ export function contract(
     t.ok((await read(tested, id, 0, length)).equals(bytesOf(length)))
   })
 
+  t.test('a source may use the memory of a chunk again', async (t) => {
+    const id = randomUUID()
+    const writer = await store.create(id)
+    const chunk = Buffer.alloc(1_000)
+    const length = chunkSize + 1_000
+    for (let at = 0; at < length; at += chunk.length) {
+      bytesOf(chunk.length, at).copy(chunk)
+      await writer.append(chunk.subarray(0, length - at))
+    }
+    chunk.fill(0)
+    await writer.seal()
+    t.ok((await read(tested, id, 0, length)).equals(bytesOf(length)))
+  })
+
   t.test('a part of a file comes from any border to any other', async (t) => {
     const length = 2 * chunkSize + 1_000
     const id = await makeFile(tested, length)
