@@ -1,8 +1,21 @@
 import { EventEmitter } from 'node:events'
 import { describe, isPromiseLike } from '../describe.ts'
-import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
+import {
+  CSV_EXPORT_INVALID_BATCH,
+  CSV_EXPORT_INVALID_ROWS,
+  CSV_EXPORT_SOURCE_FAILED,
+  CSV_EXPORT_SOURCE_USED
+} from '../errors.ts'
 import { toError } from '../guard.ts'
-import { claim, isIterator, isNodeStream, isUsed, isWebStream, type NodeStream } from './streams.ts'
+import {
+  claim,
+  isCutShort,
+  isIterator,
+  isNodeStream,
+  isUsed,
+  isWebStream,
+  type NodeStream
+} from './streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -134,8 +147,9 @@ export class Source<T> {
     return asynchronous ? asynchronous.call(items) : (items as Iterable<T>)[Symbol.iterator]()
   }
 
-  /** The items have ended by themselves: there is nothing to let go of. */
+  /** The items have ended by themselves: there is nothing to let go of. @throws if some of them are missing */
   end(): void {
+    if (isCutShort(this.#input)) throw new CSV_EXPORT_SOURCE_FAILED('its stream was destroyed before its end')
     this.#released = true
     unguard(this.#input)
   }

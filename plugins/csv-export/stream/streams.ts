@@ -40,6 +40,16 @@ function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream)
   return readableDidRead === undefined && (state?.endEmitted === true || state?.destroyed === true)
 }
 
+/**
+ * Whether a stream that says that it is done was destroyed before its end. readable-stream before version 4 says no more
+ * of that: `pump()` destroys what it feeds so, when something before it fails.
+ */
+export function isCutShort(items: object): boolean {
+  if (!isNodeStream(items)) return false
+  const { readableDidRead, _readableState: state } = items
+  return readableDidRead === undefined && state?.destroyed === true && state.endEmitted === false
+}
+
 export function isIterator(items: object): items is Iterator<unknown> {
   return 'next' in items && typeof items.next === 'function'
 }
