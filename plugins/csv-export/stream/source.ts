@@ -33,6 +33,9 @@ export type SourceInput<T> = Items<T> | ((context: SourceContext) => Items<T> | 
 /** A step without an item: there may be another one. */
 export const emptyBatch: IteratorYieldResult<never> = { done: false, value: undefined as never }
 
+/** In the place of an iterator that is over: there is nothing to return. */
+const over: Iterator<never> = { next: () => ({ done: true, value: undefined }) }
+
 interface Batches<T> {
   next(): IteratorResult<readonly T[]> | PromiseLike<IteratorResult<readonly T[]>>
 }
@@ -44,6 +47,8 @@ interface Batches<T> {
 export class Source<T> {
   #input: SourceInput<T>
   #iterator: Iterator<T> | AsyncIterator<T> | undefined
+  /** Whether it has been asked for a step, and has neither given nor refused it. */
+  #isAsked = false
   #released = false
   #reason: unknown
   readonly #name: string
@@ -102,10 +107,21 @@ export class Source<T> {
 
   /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
   next(): IteratorResult<T> | PromiseLike<IteratorResult<T>> {
-    if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
     if (this.#batchIndex < this.#batch.length) return this.#nextOfBatch()
+    this.#isAsked = true
+    if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
     const step = (this.#iterator as unknown as Batches<T>).next()
     return isPromiseLike(step) ? Promise.resolve(step).then(this.#openBatch) : this.#openBatch(step)
+  }
+
+  /** A step has come. */
+  setAnswered(): void {
+    this.#isAsked = false
+  }
+
+  /** What was asked for a step has failed. As in a loop of the language, an iterator is over then. */
+  endIfAsked(): void {
+    if (this.#isAsked) this.#iterator = over
   }
 
   #nextOfBatch(): IteratorResult<T> {
@@ -113,6 +129,7 @@ export class Source<T> {
   }
 
   readonly #openBatch = (step: IteratorResult<readonly T[]>): IteratorResult<T> => {
+    this.setAnswered()
     // What is no step at all is refused with all other steps.
     if (Object(step) !== step || step.done) return step as IteratorReturnResult<unknown>
     // Whatever it is, nobody wants it any more.
@@ -199,16 +216,11 @@ export class Source<T> {
     return input.return?.()
   }
 
-  /** A web stream that has failed rejects its `cancel()`, too, with the error that is the reason for it. */
-  readonly #onRejection = (error: unknown): void => {
-    if (error !== this.#reason) this.#onReleaseError(error)
-  }
-
   #attempt(release: () => unknown): void {
     try {
       const result = release()
       // Not awaited: a generator that waits for something runs its `finally` only after that wait.
-      if (isPromiseLike(result)) result.then(undefined, this.#onRejection)
+      if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
     } catch (error) {
       this.#onReleaseError(error)
     }

@@ -112,3 +112,28 @@ t.test('an export keeps all rows of its generator, whoever else is given it', as
   goOn()
   t.equal(await (await first).text(), csv)
 })
+
+t.test('an iterator that has failed is over, as in a loop; one whose row is wrong is not', async (t) => {
+  const failing: Record<string, () => unknown> = {
+    throws: () => {
+      throw new Error('lost')
+    },
+    rejects: () => Promise.reject(new Error('lost'))
+  }
+  const wrong: Record<string, () => unknown> = {
+    'gives a wrong row': () => ({ done: false, value: 5 }),
+    'gives a wrong row later': async () => ({ done: false, value: 5 }),
+    'gives no step': () => 5
+  }
+  for (const [name, last] of Object.entries({ ...failing, ...wrong })) {
+    for (const batches of [false, true]) {
+      const row = { id: 1 }
+      const steps = [() => ({ done: false, value: batches ? [row] : row }), last]
+      let returned = 0
+      const iterator = { next: () => steps.shift()?.(), return: () => void returned++ }
+      const source = { [Symbol.asyncIterator]: () => iterator } as unknown as AsyncIterable<any>
+      await t.rejects(Readable.from(toCsv(source, { batches })).toArray())
+      t.equal(returned, name in wrong ? 1 : 0, `${name}, batches: ${batches}`)
+    }
+  }
+})
