@@ -9,6 +9,7 @@ import {
 import { toError } from '../guard.ts'
 import {
   claim,
+  isClaimed,
   isCutShort,
   isIterator,
   isNodeStream,
@@ -191,6 +192,8 @@ export class Source<T> {
   #letGo(): void {
     const input = this.#input
     this.#attempt(() => unguard(input))
+    // Another export has it.
+    if (this.#iterator === undefined && isClaimed(input)) return
     // A request that its reply is made of would end the connection in an orderly way if it were destroyed before the break.
     if (isNodeStream(input)) process.nextTick(() => this.#destroy(input))
     else this.#return()
@@ -210,8 +213,7 @@ export class Source<T> {
   #returnUnstarted(): unknown {
     const input = this.#input
     if (isWebStream(input)) return input.cancel(this.#reason)
-    // The export that has it would take that for the end of its rows.
-    if (!isIterator(input) || isUsed(input)) return undefined
+    if (!isIterator(input)) return undefined
     claim(input)
     return input.return?.()
   }
