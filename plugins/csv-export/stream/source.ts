@@ -35,7 +35,7 @@ export type SourceInput<T> = Items<T> | ((context: SourceContext) => Items<T> | 
 export const emptyBatch: IteratorYieldResult<never> = { done: false, value: undefined as never }
 
 /** In the place of an iterator that is over: there is nothing to return. */
-const over: Iterator<never> = { next: () => ({ done: true, value: undefined }) }
+const over = {} as Iterator<never>
 
 interface Batches<T> {
   next(): IteratorResult<readonly T[]> | PromiseLike<IteratorResult<readonly T[]>>
