@@ -1,6 +1,6 @@
 import type { Server, ServerResponse } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { attempt } from '../guard.ts'
 import { isHttp2 } from './connection.ts'
 
@@ -25,6 +25,10 @@ export function holdReply(
     const isByOthers = () => !isEnd() && !stream.closed && isConnected(stream)
     releases.push(take(stream, 'end', isOthers, onOthers))
     for (const name of ['close', 'destroy']) releases.push(take(stream, name, isByOthers, onOthers))
+  } else {
+    // The client of `inject()`, which has no socket, ends its reply with this.
+    const isByServer = () => !isEnd() && raw.socket instanceof Socket && !raw.socket.destroyed
+    releases.push(take(raw, 'destroy', isByServer, onOthers))
   }
   return () => {
     for (const release of releases) release()
