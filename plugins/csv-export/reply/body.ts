@@ -17,7 +17,7 @@ import { Deadline } from '../stream/deadline.ts'
 import { type Destination, Sender, type Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
-import { headHasGone, transportOf } from './connection.ts'
+import { hasUnsent, headHasGone, transportOf } from './connection.ts'
 import { type ReplyCoding, takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
@@ -263,14 +263,16 @@ export class StreamedBody<T> extends Readable implements Breakable {
     chunks: AsyncIterable<Uint8Array>,
     onSent: () => void
   ): void {
+    const { raw } = this.#reply
     const { stallTimeout, length } = this.#options
     this.#sender = new Sender(destination, {
-      // A hook that reads decides itself when it has had enough.
-      transport: destination === this.#buffer ? undefined : transport,
+      transport,
       stallTimeout,
+      // What a hook or a trailer takes its time for is not there to be sent.
+      isClientAsked: () => hasUnsent(raw),
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
-      onMark: () => sendHead(this.#reply.raw),
+      onMark: () => sendHead(raw),
       onWrite: (chunk) => {
         this.#record.addSent(chunk)
         publishProgress(this.#record.progress)

@@ -42,6 +42,12 @@ export function injectedStream(raw: object): Readable | undefined {
   return (raw as { _lightMyRequest?: { stream?: Readable } })._lightMyRequest?.stream
 }
 
+/** Whether the client of a reply has yet to take something of it. */
+export function hasUnsent(raw: ServerResponse | Http2ServerResponse): boolean {
+  const length = isHttp2(raw) ? raw.stream.writableLength : raw.writableLength
+  return length > 0 || (injectedStream(raw)?.readableLength ?? 0) > 0
+}
+
 /**
  * Ends a body that is not whole so that the client notices.
  * A plain close is how HTTP/1.0 and a proxy's HTTP/1.0 upstream end a body normally, so the TCP connection is reset;

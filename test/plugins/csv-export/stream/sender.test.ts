@@ -15,13 +15,16 @@ function send(write: (sender: Sender) => void) {
     }
   }
   const destination = Object.assign(new EventEmitter(), {
+    writableNeedDrain: true,
     write: () => {
       write(sender)
       return false
     }
   })
   const sender = new Sender(destination, {
+    transport: destination,
     stallTimeout: 0,
+    isClientAsked: () => true,
     onStalled() {},
     onError(error) {
       errors.push(error)
