@@ -104,6 +104,8 @@ export class Sender {
     this.#uncalled++
     // What wraps a response may return nothing.
     this.#isFull = this.#destination.write(chunk, this.#onCalledBack) === false
+    // It may have ended the export.
+    if (this.#isStopped) return
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
     // Not before, as some call back at once.

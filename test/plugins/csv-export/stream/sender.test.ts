@@ -15,7 +15,7 @@ function send(write: (sender: Sender) => void) {
     }
   }
   const destination = Object.assign(new EventEmitter(), {
-    writableNeedDrain: true,
+    writableNeedDrain: false,
     write: () => {
       write(sender)
       return false
@@ -23,7 +23,7 @@ function send(write: (sender: Sender) => void) {
   })
   const sender = new Sender(destination, {
     transport: destination,
-    stallTimeout: 0,
+    stallTimeout: 61_013,
     isClientAsked: () => true,
     onStalled() {},
     onError(error) {
@@ -46,7 +46,10 @@ t.test('chunks are let go of when a write throws, once that has been told', { ti
 })
 
 t.test('chunks are let go of when a write ends the export', { timeout: 5_000 }, async (t) => {
+  const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length
+  const before = timers()
   const { sent, released, errors } = send((sender) => sender.stop())
   await Promise.all([sent, released])
   t.same(errors, [])
+  t.equal(timers(), before, 'no timer waits')
 })
