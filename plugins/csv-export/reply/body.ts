@@ -7,7 +7,8 @@ import {
   CSV_EXPORT_CLIENT_GONE,
   CSV_EXPORT_CLIENT_STALLED,
   CSV_EXPORT_MAX_DURATION,
-  CSV_EXPORT_NOT_RETURNED
+  CSV_EXPORT_NOT_RETURNED,
+  CSV_EXPORT_REPLY_SENT
 } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
@@ -17,7 +18,7 @@ import { Deadline } from '../stream/deadline.ts'
 import { type Destination, Sender, type Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
-import { hasUnsent, headHasGone, transportOf } from './connection.ts'
+import { declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
 import { type ReplyCoding, takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
@@ -231,6 +232,15 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
+  /** A head that somebody else has written, or has set a length of, would cut the body there. */
+  checkHead(): void {
+    const declared = declaredLength(this.#reply.raw)
+    const isOwn =
+      this.#sender !== undefined && !this.#isErrorTold && !this.#ending.isWritten && takesBody(this.#reply)
+    if (!isOwn || declared === undefined || declared === this.#options.length) return
+    this.fail(new CSV_EXPORT_REPLY_SENT(this.#options.helper))
+  }
+
   /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
   #coded(): AsyncIterable<Uint8Array> {
     const { coding } = this.#options
@@ -282,6 +292,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     })
     this.#maxDuration.start()
     announce(this.#record, this.#reply, this.#options)
+    // It may have gone before.
+    this.checkHead()
     this.#sender
       .send(chunks)
       .then(() => this.#ending.isOver || this.#ending.isWritten || onSent())
