@@ -6,7 +6,7 @@ import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
 import { attempt, guarded } from '../guard.ts'
 import { breakConnection, headHasGone, injectedStream, isHttp2 } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
-import { holdConnection, holdReply, holdSocketEnd } from './hold.ts'
+import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './hold.ts'
 
 /**
  * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none
@@ -136,7 +136,10 @@ export class Ending {
   readonly #takeSocket = (socket: Socket): void => {
     this.#socket = socket
     socket.prependListener('end', this.#onHalfClose)
-    this.#releases.push(holdConnection(socket, this.#onWrong))
+    this.#releases.push(
+      holdConnection(socket, this.#onWrong),
+      holdReplyDestroy(this.#reply.raw, socket, () => this.#isWritten, this.#onEndedByOthers)
+    )
     if (this.#isHeld) this.#holdSocketEnd(socket)
   }
 

@@ -25,10 +25,6 @@ export function holdReply(
     const isByOthers = () => !isEnd() && !stream.closed && isConnected(stream)
     releases.push(take(stream, 'end', isOthers, onOthers))
     for (const name of ['close', 'destroy']) releases.push(take(stream, name, isByOthers, onOthers))
-  } else {
-    // The client of `inject()`, which has no socket, ends its reply with this.
-    const isByServer = () => !isEnd() && raw.socket instanceof Socket && !raw.socket.destroyed
-    releases.push(take(raw, 'destroy', isByServer, onOthers))
   }
   return () => {
     for (const release of releases) release()
@@ -42,6 +38,18 @@ export function holdSocketEnd(
   onOthers: (error: unknown) => void
 ): () => void {
   return take(socket, 'end', () => !isEnd(), onOthers)
+}
+
+/** As `holdReply()`, for what destroys a reply of HTTP/1: once its connection has gone, that is no news. */
+export function holdReplyDestroy(
+  raw: ServerResponse | Http2ServerResponse,
+  socket: Socket,
+  isEnd: () => boolean,
+  onOthers: (error: unknown) => void
+): () => void {
+  // The client of `inject()`, which has no socket of its own, ends its reply with this.
+  const isByServer = () => !isEnd() && socket instanceof Socket && !socket.destroyed
+  return take(raw, 'destroy', isByServer, onOthers)
 }
 
 const onWrongRequest = Symbol('fastify-csv-export.onWrongRequest')

@@ -73,6 +73,23 @@ for (const [what, error] of Object.entries({
   }
 }
 
+t.test('nor is a reply that is destroyed so before its head', async (t) => {
+  const receipts: Receipt[] = []
+  const { url } = await serve(
+    t,
+    (app) => {
+      const onSend = async (_request: unknown, { raw }: FastifyReply, payload: unknown) => {
+        raw.destroy(errorOf('read', 'ECONNRESET'))
+        return payload
+      }
+      app.get('/', { onSend }, (_request, reply) => reply.csv([{ a: 1 }]))
+    },
+    { defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+  )
+  t.match(await curl(url), { code: 56 })
+  t.same(receipts, [], 'no export has begun')
+})
+
 t.test('nor is a socket that is destroyed with the error of another connection', async (t) => {
   const { receipt } = await begin(t, 'http1', {
     whileRunning: ({ request }) => void request.socket.destroy(errorOf('connect', 'ECONNREFUSED'))
