@@ -173,6 +173,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    // The end of the error reply: Fastify would log it, and destroy the reply.
+    if (this.#isErrorTold && !this.#isReadByHook) return
     if (!this.#ending.isWritten) {
       this.#ending.endIfClosed()
       if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
@@ -220,7 +222,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Fastify replies with an error now, be it this body's own or not. */
   endForError(error: unknown): void {
     this.#isErrorTold = true
-    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error))
+    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error), true)
   }
 
   /** Called just before the head is written, whatever is sent: ours are the last resort. */
@@ -279,7 +281,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       transport,
       stallTimeout,
       // What a hook or a trailer takes its time for is not there to be sent.
-      isClientAsked: () => hasUnsent(raw),
+      isClientAsked: () => (destination !== this.#buffer && !this.#ending.isWritten) || hasUnsent(raw),
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
       onMark: () => sendHead(raw),
@@ -301,23 +303,28 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   /** The one way to end. With a reason, the source has more to give, or failed: it is told and let go. */
-  readonly #onEnd = (reason: Error | undefined): void => {
+  readonly #onEnd = (reason: Error | undefined, isErrorNext: boolean): void => {
     this.#running.remove(this)
     this.#sender?.stop()
     this.#maxDuration.stop()
     if (!this.#ending.isWritten) this.#chunks.fail(reason)
     const isStarted = this.#sender !== undefined
     // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
-    if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
+    if (reason !== undefined && this.#isReadByHook) this.destroy(reason)
     else {
       // Its pipe, where a hook reads too, would end the reply as if it were whole.
       if (reason !== undefined) this.unpipe(this.#reply.raw)
-      this.#finish()
+      // Where there were trailers, Fastify would take its end for that of the error reply.
+      if (!isErrorNext) this.#finish()
     }
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
       this.#running.track(deliver(end, this.#reply, this.#options))
     }
+  }
+
+  get #isReadByHook(): boolean {
+    return this.#sender !== undefined && this.#destination !== this.#reply.raw
   }
 
   #finish(): void {

@@ -14,7 +14,7 @@ import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './ho
  */
 export class Ending {
   readonly #reply: FastifyReply
-  readonly #onEnd: (reason: Error | undefined) => void
+  readonly #onEnd: (reason: Error | undefined, isErrorNext: boolean) => void
   readonly #context = new AsyncResource('fastify-csv-export')
   readonly #http2Stream: Http2Stream | undefined
   /** Kept, as a response loses it when it closes. */
@@ -24,7 +24,7 @@ export class Ending {
   #isWritten = false
   #isOver = false
 
-  constructor(reply: FastifyReply, onEnd: (reason: Error | undefined) => void) {
+  constructor(reply: FastifyReply, onEnd: (reason: Error | undefined, isErrorNext: boolean) => void) {
     this.#reply = reply
     this.#onEnd = onEnd
     const { raw, request } = reply
@@ -71,12 +71,15 @@ export class Ending {
     return this.#isWritten
   }
 
-  /** Ends it for a reason, or without one. Breaks nothing. */
-  end(reason?: Error): void {
+  /**
+   * Ends it for a reason, or without one. Breaks nothing.
+   * @param isErrorNext whether an error reply is sent instead
+   */
+  end(reason?: Error, isErrorNext = false): void {
     if (this.#isOver) return
     this.#isOver = true
     // First, as what follows belongs to others too.
-    this.#context.runInAsyncScope(this.#onEnd, null, reason)
+    this.#context.runInAsyncScope(this.#onEnd, null, reason, isErrorNext)
     for (const release of this.#releases) release()
     const { raw, request } = this.#reply
     raw.off('close', this.#onClose).off('finish', this.#onFinish).off('socket', this.#takeSocket)
@@ -101,7 +104,7 @@ export class Ending {
     const isBroken = headHasGone(this.#reply.raw)
     if (this.#isAllGone) attempt(() => this.end())
     else {
-      attempt(() => this.end(reason))
+      attempt(() => this.end(reason, !isBroken))
       if (isBroken) attempt(() => breakConnection(this.#reply.raw))
     }
     return isBroken
