@@ -7,7 +7,8 @@ import {
   CSV_EXPORT_CLIENT_GONE,
   CSV_EXPORT_CLIENT_STALLED,
   CSV_EXPORT_MAX_DURATION,
-  CSV_EXPORT_NOT_RETURNED
+  CSV_EXPORT_NOT_RETURNED,
+  CSV_EXPORT_REPLY_SENT
 } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
@@ -17,7 +18,7 @@ import { Deadline } from '../stream/deadline.ts'
 import { type Destination, Sender, type Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
-import { headHasGone, transportOf } from './connection.ts'
+import { declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
 import { type ReplyCoding, takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
@@ -172,6 +173,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    // The end of the error reply: Fastify would log it, and destroy the reply.
+    if (this.#isErrorTold && !this.#isReadByHook) return
     if (!this.#ending.isWritten) {
       this.#ending.endIfClosed()
       if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
@@ -219,7 +222,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Fastify replies with an error now, be it this body's own or not. */
   endForError(error: unknown): void {
     this.#isErrorTold = true
-    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error))
+    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error), true)
   }
 
   /** Called just before the head is written, whatever is sent: ours are the last resort. */
@@ -229,6 +232,15 @@ export class StreamedBody<T> extends Readable implements Breakable {
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     takeBackCoding(this.#reply)
     if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
+  }
+
+  /** A head that somebody else has written, or has set a length of, would cut the body there. */
+  checkHead(): void {
+    const declared = declaredLength(this.#reply.raw)
+    const isOwn =
+      this.#sender !== undefined && !this.#isErrorTold && !this.#ending.isWritten && takesBody(this.#reply)
+    if (!isOwn || declared === undefined || declared === this.#options.length) return
+    this.fail(new CSV_EXPORT_REPLY_SENT(this.#options.helper))
   }
 
   /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
@@ -264,14 +276,16 @@ export class StreamedBody<T> extends Readable implements Breakable {
     chunks: AsyncIterable<Uint8Array>,
     onSent: () => void
   ): void {
+    const { raw } = this.#reply
     const { stallTimeout, length } = this.#options
     this.#sender = new Sender(destination, {
-      // A hook that reads decides itself when it has had enough.
-      transport: destination === this.#buffer ? undefined : transport,
+      transport,
       stallTimeout,
+      // What a hook or a trailer takes its time for is not there to be sent.
+      isClientAsked: () => (destination !== this.#buffer && !this.#ending.isWritten) || hasUnsent(raw),
       onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
       onError: this.fail,
-      onMark: () => sendHead(this.#reply.raw),
+      onMark: () => sendHead(raw),
       onWrite: (chunk) => {
         this.#record.addSent(chunk)
         publishProgress(this.#record.progress)
@@ -281,6 +295,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     })
     this.#maxDuration.start()
     announce(this.#record, this.#reply, this.#options)
+    // It may have gone before.
+    this.checkHead()
     this.#sender
       .send(chunks)
       .then(() => this.#ending.isOver || this.#ending.isWritten || onSent())
@@ -288,23 +304,28 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   /** The one way to end. With a reason, the source has more to give, or failed: it is told and let go. */
-  readonly #onEnd = (reason: Error | undefined): void => {
+  readonly #onEnd = (reason: Error | undefined, isErrorNext: boolean): void => {
     this.#running.remove(this)
     this.#sender?.stop()
     this.#maxDuration.stop()
     if (!this.#ending.isWritten) this.#chunks.fail(reason)
     const isStarted = this.#sender !== undefined
     // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
-    if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
+    if (reason !== undefined && this.#isReadByHook) this.destroy(reason)
     else {
       // Its pipe, where a hook reads too, would end the reply as if it were whole.
       if (reason !== undefined) this.unpipe(this.#reply.raw)
-      this.#finish()
+      // Where there were trailers, Fastify would take its end for that of the error reply.
+      if (!isErrorNext) this.#finish()
     }
     if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
       const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
       this.#running.track(deliver(end, this.#reply, this.#options))
     }
+  }
+
+  get #isReadByHook(): boolean {
+    return this.#sender !== undefined && this.#destination !== this.#reply.raw
   }
 
   #finish(): void {
