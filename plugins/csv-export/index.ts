@@ -173,8 +173,11 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const settings = settle(csvDefaults, registered, options)
       checkSettings(settings)
       const { encoded, header } = settings
-      const encoder = encoded ? new EncodedRows(header) : new CsvEncoder(settings, () => source.columns)
-      return { encoder, settings, type: csvType(header) }
+      const viewer = viewerOf(settings, this.request)
+      const encoder = encoded
+        ? new EncodedRows(header)
+        : new CsvEncoder(settings, () => source.columns, viewer)
+      return { encoder, settings, type: csvType(header), viewer }
     })
   } as FastifyReply['csv'])
 
@@ -182,7 +185,8 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     return stream(this, 'streamText', chunks, () => {
       checkStreamTextOptions(options)
       const settings = { ...settle(streamTextDefaults, registered, options), ...withoutRows }
-      return { encoder: new ChunkEncoder(), settings, type: settings.type }
+      const viewer = viewerOf(settings, this.request)
+      return { encoder: new ChunkEncoder(), settings, type: settings.type, viewer }
     })
   } as FastifyReply['streamText'])
 
@@ -207,6 +211,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       settings: ReplySettings
       type: string
       headers?: KeptFile['headers']
+      viewer?: unknown
     }
   ): R {
     let id: string | undefined
@@ -229,8 +234,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       running.admit(reply, key)
       id = server.genExportId(request)
       checkExportId(id)
-      const { encoder, settings, type, headers } = prepare(source)
-      const viewer = viewerOf(settings, request)
+      const { encoder, settings, type, headers, viewer } = prepare(source)
       // From here on nothing throws: an error reply would have these headers too.
       setType(reply, type)
       if (headers !== undefined) reply.headers(headers)

@@ -43,6 +43,7 @@ export function makeCasts(
   function wrap(cast: Cast<unknown>, isGiven: boolean, guard: FormulaGuard | undefined): Cast<unknown> {
     return (value, context) => {
       const { index } = context
+      if (current.kind === 'row' && current.columns?.[index]?.isMasked) return null
       try {
         const isMark = current.kind === 'end mark'
         const key = current.keyed?.[index]?.key

@@ -1,27 +1,54 @@
 import { types } from 'node:util'
 import { Stringifier } from 'csv-stringify'
+import { refusal } from '../options/option.ts'
+import type { Column } from '../options/row-types.ts'
 import type { Insides } from './record-stringifier.ts'
 
 /** The column of a file: its key, its header, and the way to its cell in a row. */
 export class FileColumn {
   readonly key: string
   readonly header: string
+  /** Whether its cells are empty, whatever a row has. */
+  readonly isMasked: boolean
+  /** Whether its cell is another one than that under the key. */
+  readonly isComputed: boolean
   /** Whether the cell of an ordinary row is the property of that name, and nothing else. */
   readonly isPlain: boolean
   readonly #path: readonly string[]
+  readonly #value: ((row: any) => unknown) | undefined
 
-  constructor({ key, header = key }: { key: string; header?: string | undefined }) {
+  /**
+   * @param viewer for whom the file is
+   * @throws CSV_EXPORT_INVALID_OPTION, or what its `mask` throws
+   */
+  constructor(column: Column<any>, viewer?: unknown) {
+    const { key, header = key, value, mask } = typeof column === 'string' ? { key: column } : column
     this.key = key
     this.header = header
+    this.isMasked = mask !== undefined && isTrue(mask(viewer), key)
+    this.#value = value
+    this.isComputed = this.isMasked || value !== undefined
     this.#path = pathOf(key)
-    this.isPlain = this.#path.length === 1 && this.#path[0] === key && !(key in Object.prototype)
+    this.isPlain =
+      !this.isComputed && this.#path.length === 1 && this.#path[0] === key && !(key in Object.prototype)
   }
 
-  /** Its cell: what the row or its class has under the key, else where the key leads as a path; else undefined. */
+  /**
+   * Its cell: what the row or its class has under the key, else where the key leads as a path; else undefined. What its
+   * function makes of the row, if it has one, or nothing if it is masked.
+   */
   cellOf(row: object): unknown {
+    if (this.isMasked) return undefined
+    if (this.#value !== undefined) return this.#value(row)
     if (this.key in row) return memberOf(row, this.key)
     return this.#path.length === 0 ? undefined : this.#path.reduce<unknown>(memberOf, row)
   }
+}
+
+/** A promise, which is true, would mask for all; what is nothing, for nobody. */
+function isTrue(masked: unknown, key: string): boolean {
+  if (typeof masked === 'boolean') return masked
+  throw refusal(`mask of column ${JSON.stringify(key)}`, 'a function that returns true or false', masked)
 }
 
 /** The steps that csv-stringify takes for a key. It is asked, as its own notation of a path is the one that counts. */

@@ -20,7 +20,8 @@ export class ColumnUse {
   constructor(columns: readonly FileColumn[], countsKeys: boolean) {
     this.#keys = columns.map(({ key }) => key)
     this.#known = new Set(this.#keys)
-    this.unused = [...columns.keys()]
+    // What is masked is not missing.
+    this.unused = [...columns.keys()].filter((index) => !columns[index]?.isMasked)
     this.countsKeys = countsKeys
   }
 

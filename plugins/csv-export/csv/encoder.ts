@@ -39,7 +39,9 @@ export class CsvEncoder implements Encoder<unknown> {
   readonly #excel: boolean
   readonly #endMark: string | undefined
   readonly #current: CurrentRecord
+  readonly #viewer: unknown
   #columns: readonly FileColumn[] | undefined
+  #hasComputed = false
   #records = new RowRecords(false)
   #use: ColumnUse | undefined
   #firstWidth = 1
@@ -48,9 +50,17 @@ export class CsvEncoder implements Encoder<unknown> {
   #headerWritten = false
   #recordWritten = false
 
-  /** @param namesOfSource asked before each part of the file until its first row, where no `columns` are given */
-  constructor(settings: FileSettings, namesOfSource: () => readonly string[] | undefined = () => undefined) {
+  /**
+   * @param namesOfSource asked before each part of the file until its first row, where no `columns` are given
+   * @param viewer for whom the file is
+   */
+  constructor(
+    settings: FileSettings,
+    namesOfSource: () => readonly string[] | undefined = () => undefined,
+    viewer?: unknown
+  ) {
     this.#namesOfSource = namesOfSource
+    this.#viewer = viewer
     this.#formulas = FormulaGuard.for(settings.formulas)
     this.#stringifier = new RecordStringifier(toStringifyOptions(settings))
     this.#excel = settings.excel
@@ -78,7 +88,9 @@ export class CsvEncoder implements Encoder<unknown> {
     try {
       if (this.count === 0) this.#askSource()
       const record = this.#records.recordOf(row)
-      const text = this.#encodePlain(record) ?? this.#encodeOther(record)
+      // Once: a column's function may count its calls.
+      const cells = this.#hasComputed ? this.#cellsOf(record) : undefined
+      const text = this.#encodePlain(cells ?? record) ?? this.#encodeOther(record, cells)
       this.count++
       return text
     } catch (error) {
@@ -118,11 +130,11 @@ export class CsvEncoder implements Encoder<unknown> {
     return text
   }
 
-  #encodeOther(record: object): string {
+  #encodeOther(record: object, computed: unknown[] | undefined): string {
     if (this.#columns === undefined) this.#discoverColumns(record)
     const head = this.begin()
     const keyed = Array.isArray(record) ? undefined : this.#columns
-    const cells = this.#cellsOf(record)
+    const cells = computed ?? this.#cellsOf(record)
     this.#use?.seeCells(cells)
     if (keyed !== undefined && this.#use?.countsKeys) this.#use.seeKeys(record)
     const text = head + this.#write('row', `row ${this.count + 1}`, cells, keyed)
@@ -162,9 +174,8 @@ export class CsvEncoder implements Encoder<unknown> {
   }
 
   #setColumns(columns: readonly Column<any>[], fromFirstRow: boolean): void {
-    this.#columns = columns.map(
-      (column) => new FileColumn(typeof column === 'string' ? { key: column } : column)
-    )
+    this.#columns = columns.map((column) => new FileColumn(column, this.#viewer))
+    this.#hasComputed = this.#columns.some(({ isComputed }) => isComputed)
     this.#current.columns = this.#columns
     this.#use = new ColumnUse(this.#columns, fromFirstRow)
   }
@@ -181,7 +192,7 @@ export class CsvEncoder implements Encoder<unknown> {
     const cells: unknown[] = []
     for (let index = 0; index < width; index++) {
       try {
-        cells.push(writable(array ? array[index] : this.#cellOf(record, columns?.[index] as FileColumn)))
+        cells.push(writable(this.#cellOf(record, columns?.[index], index)))
       } catch (error) {
         throw inColumn({ ...this.#current, name: `row ${this.count + 1}` }, index, error)
       }
@@ -189,7 +200,9 @@ export class CsvEncoder implements Encoder<unknown> {
     return cells
   }
 
-  #cellOf(record: object, column: FileColumn): unknown {
+  #cellOf(record: object, column: FileColumn | undefined, index: number): unknown {
+    if (Array.isArray(record)) return column?.isComputed ? column.cellOf(record) : record[index]
+    if (column === undefined) return undefined
     return column.isPlain && this.#records.isOrdinary
       ? (record as Record<string, unknown>)[column.key]
       : column.cellOf(record)

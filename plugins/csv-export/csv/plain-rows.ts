@@ -56,8 +56,10 @@ export class PlainRows {
 
   /** @param settings csv-stringify's own */
   static for(settings: Settings, known: Known): PlainRows | undefined {
-    const isPlain = hasPlainOptions(settings) && (known.columns ?? []).every((column) => column.isPlain)
-    return isPlain ? new PlainRows(settings, known) : undefined
+    const { columns = [] } = known
+    // Of columns that are computed, it is given the cells.
+    const isPlain = columns.every((column) => column.isPlain) || columns.some((column) => column.isComputed)
+    return isPlain && hasPlainOptions(settings) ? new PlainRows(settings, known) : undefined
   }
 
   /**

@@ -21,7 +21,7 @@ export interface CurrentRecord {
   width: number
   /** Given if its cells were found by their keys: a cast is told the key then. */
   keyed: readonly { key: string }[] | undefined
-  columns: readonly { key: string }[] | undefined
+  columns: readonly { key: string; isMasked: boolean }[] | undefined
 }
 
 /** csv-stringify's text of a record, without what its stream costs for each. */

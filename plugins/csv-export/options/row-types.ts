@@ -11,8 +11,30 @@ export type ColumnKey<Row> = [Row] extends [never]
           : K
       }[Extract<keyof Row, string>]
 
-/** A column by its key, or by its key and the name that the header gives it. */
-export type Column<Row> = ColumnKey<Row> | { key: ColumnKey<Row>; header?: string | undefined }
+/** A column by its key, by its key and what is to be different, or by what its cells are made of. */
+export type Column<Row> = ColumnKey<Row> | KeyColumn<Row> | ComputedColumn<Row>
+
+interface ColumnOptions {
+  /** What the header line calls it; by default its key. */
+  header?: string | undefined
+  /**
+   * Whether its cells are empty for this viewer (the option `viewer`): asked once for each file, and no cast sees them. Its
+   * header stays. By default none is.
+   */
+  mask?: ((viewer: any) => boolean) | undefined
+}
+
+interface KeyColumn<Row> extends ColumnOptions {
+  key: ColumnKey<Row>
+  value?: undefined
+}
+
+interface ComputedColumn<Row> extends ColumnOptions {
+  /** Its name, in errors and receipts too. */
+  key: string
+  /** Gives its cell, as it would stand in a row: asked once for each row. */
+  value: (row: Row) => unknown
+}
 
 /** CSV that is encoded already. */
 export type Bytes = string | Uint8Array

@@ -31,12 +31,19 @@ export function settle<
 
 /** Throws CSV_EXPORT_INVALID_OPTION for settings each of which is right by itself, but not all together. */
 export function checkSettings(settings: FileSettings & RowsOptions): void {
-  const { encoded, formulas } = settings
-  if (!encoded) checkSeparators(settings)
-  if (!encoded) checkEndMark(settings)
-  if (!encoded || formulas === 'keep') return
-  // Registered to guard every file, it must not be lost for one without a word.
-  throw refusal('formulas', `'keep' with "encoded: true", as the rows are sent as they are`, formulas)
+  if (settings.encoded) checkEncoded(settings)
+  else {
+    checkSeparators(settings)
+    checkEndMark(settings)
+  }
+}
+
+/** What is registered to guard every file must not be lost for one without a word. */
+function checkEncoded({ formulas, columns = [] }: FileSettings): void {
+  const because = 'with "encoded: true", as the rows are sent as they are'
+  if (formulas !== 'keep') throw refusal('formulas', `'keep' ${because}`, formulas)
+  const hasMask = columns.some((column) => typeof column !== 'string' && column.mask !== undefined)
+  if (hasMask) throw refusal('columns', `without a "mask" ${because}`, columns)
 }
 
 /** Without a quote, it would be found out at the end of every export. */

@@ -3,6 +3,7 @@ import {
   boolean,
   booleanOrText,
   fullString,
+  func,
   isArrayOf,
   isPlainObject,
   isString,
@@ -27,7 +28,11 @@ export interface TextOptions<Row = any> {
    * connection. @default none
    */
   endMark?: string | undefined
-  /** The columns, in order, one or more. @default the source's names, or the keys of the first row */
+  /**
+   * The columns, in order, one or more: keys, or objects of `key`, `header`, `value` (a cell made of the row) and `mask` (empty
+   * for some viewers). @default the source's names, or the keys of the first row
+   * @example ['id', { key: 'name', header: 'Full name' }, { key: 'total', value: (row) => row.price * row.count }]
+   */
   columns?: readonly Column<Row>[] | undefined
   /** Text before the header line that makes it a comment; true is `#`. Fields that contain it are quoted. @default false */
   headerAsComment?: boolean | string | Buffer | undefined
@@ -82,7 +87,7 @@ export const textOptions = {
   columns: option(
     rule<readonly Column<any>[]>(
       (value) => isArrayOf(value, isColumn) && (value as unknown[]).length > 0,
-      "a non-empty array of names or of { key, header } objects, such as ['id', { key: 'name', header: 'Name' }]"
+      "a non-empty array of names or of { key, header, value, mask } objects, such as ['id', { key: 'name', header: 'Name' }]"
     )
   ),
   headerAsComment: option(booleanOrText, false),
@@ -106,13 +111,21 @@ export const textOptions = {
   )
 } satisfies OptionsOf<TextOptions>
 
+const columnOptions: Record<string, (value: unknown) => boolean> = {
+  key: fullString.accepts,
+  header: isString,
+  value: func.accepts,
+  mask: func.accepts
+}
+
 function isColumn(column: unknown): boolean {
   if (isString(column)) return true
   return (
     isPlainObject(column) &&
-    isString(column.key) &&
-    column.key !== '' &&
-    (column.header === undefined || isString(column.header)) &&
-    Object.keys(column).every((name) => name === 'key' || name === 'header')
+    column.key !== undefined &&
+    Object.entries(column).every(
+      ([name, value]) =>
+        Object.hasOwn(columnOptions, name) && (value === undefined || columnOptions[name]?.(value))
+    )
   )
 }

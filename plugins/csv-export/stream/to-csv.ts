@@ -58,14 +58,15 @@ export function openCsv(
   const settings = settle(toCsvDefaults, registered, options)
   checkSettings(settings)
   const { encoded, header, digest, maxDuration, report = 'toCsv' } = settings
+  const viewer = throughJson(settings.viewer)
   const source = new Source('rows', rows, (error) => process.emitWarning(toError(error)))
   const encoder: Encoder<any> = encoded
     ? new EncodedRows(header)
-    : new CsvEncoder(settings, () => source.columns)
+    : new CsvEncoder(settings, () => source.columns, viewer)
   const record = new ExportRecord({ id: randomUUID(), requestId: null, report, digest }, encoder)
   const chunks = new Chunks(source, encoder, record, {
     ...settings,
-    viewer: throughJson(settings.viewer),
+    viewer,
     onFailed: (error) => end(toError(error))
   })
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))

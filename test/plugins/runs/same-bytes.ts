@@ -19,6 +19,16 @@ const rows = Array.from({ length: 20 }, (_, id) => ({
 const fixed: Case[] = [
   [rows, {}],
   [[rows, rows], { batches: true, columns: ['name', { key: 'id', header: 'No.' }] }],
+  [
+    rows,
+    {
+      columns: [
+        { key: 'twice', value: ({ id }) => id * 2 },
+        { key: 'name', mask: ({ role }) => role === 'buyer' },
+        { key: 'id', mask: ({ role }) => role !== 'buyer' }
+      ]
+    }
+  ],
   [['a,b\n', Buffer.from('1,2\n')], { encoded: true }],
   [rows, { excel: true, cast: { date: () => 'then', number: (value: number) => value.toFixed(1) } }],
   [rows, { headerAsComment: true, quotedMatch: /ème/, quotedEmpty: true, formulas: 'escape' }],
@@ -37,6 +47,8 @@ const random = fc
   .sample(anyExport, { numRuns: 10, seed: 1 })
   .map(({ columns, rows, settings }): Case => [rows, { columns, ...settings }])
 
+const viewer = { role: 'buyer' }
+
 const defaults: PluginOptions = { bom: true, quotedEmpty: true, endMark: '#end', commitAfter: 5_000 }
 
 /** Checks that a streamed reply, the file of a run and `toCsv()` are the same, with options of all kinds. */
@@ -53,6 +65,7 @@ export async function givesSameBytes(
       name: `case-${index}`,
       version: 1,
       parameters: { type: 'object', additionalProperties: false, properties: {} },
+      viewer: () => viewer,
       rows: () => rows as [],
       csv
     })
@@ -61,7 +74,7 @@ export async function givesSameBytes(
   await Promise.all(
     cases.map(async ([rows, csv], index) => {
       const script = await buffer(
-        toCsv(rows as [], toCsvOptionsOf(csv.encoded ? csv : { ...defaults, ...csv }))
+        toCsv(rows as [], { ...toCsvOptionsOf(csv.encoded ? csv : { ...defaults, ...csv }), viewer })
       )
       const run = await finishedRun(url, `case-${index}`)
       t.match(run, { state: 'succeeded', error: null })

@@ -51,6 +51,8 @@ const wrong: [call: string, message: RegExp][] = [
     /'"wieght"' is not assignable to type 'Column<Cargo>'. Did you mean '"weight"'/
   ],
   ['give(cargoes, { columns: ["id", { key: "wieght" }] })', /'"wieght"' is not assignable/],
+  ['give(cargoes, { columns: [{ key: "wieght", mask: () => true }] })', /'"wieght"' is not assignable/],
+  ['give(cargoes, { columns: [{ key: "any", value: (row) => row.wieght }] })', /Did you mean 'weight'/],
   ['give(cargoes, { columns: ["id.name"] })', /'"id.name"' is not assignable/],
   ['give(cargoes, { columns: [{ key: "id", title: "No." }] })', /'title' does not exist/],
   [
@@ -94,6 +96,8 @@ const right = [
   'give(cargoes, undefined)',
   'give(cargoes, shared)',
   'give(cargoes, { columns: ["id", "port", "port.name", { key: "weight", header: "Weight" }] })',
+  'give(cargoes, { columns: ["id", { key: "any", header: "Port", value: ({ port }) => port?.name, mask: (viewer) => viewer.id === 1 }] })',
+  'give(batches, { batches: true, columns: [{ key: "any", value: (row) => row.id * 2 }] })',
   'give([new Row()], { columns: ["name"] })',
   'give(async ({ signal }) => (signal.aborted ? [] : [cargo]), { columns: ["id"] })',
   'give(async function* ({ signal }) { yield { stopped: signal.aborted } }, { columns: ["stopped"] })',
