@@ -2,15 +2,16 @@
 export interface Batches<T> {
   /** The next ones; none at the end. Called first when the first of them is asked for, and then one call at a time. */
   read(): Promise<readonly T[]>
-  /** Lets go before the end, at once: a `read()` that is under way rejects with the reason, and none comes after it. */
+  /**
+   * Lets go before the end, at once: a `read()` that is under way rejects with the reason, and none comes after it.
+   * @param reason of the signal; undefined where nobody waits for an answer any more
+   */
   end(reason: unknown): void
 }
 
 type Step<T> = IteratorResult<T, undefined>
 
 const done = { done: true, value: undefined } as const
-/** Why batches end when `return()` is called. */
-const returned = Symbol('returned')
 
 /**
  * What comes in batches, one by one, once. What is there already is given at once, not as a promise: an await for each row
@@ -48,7 +49,7 @@ export class BatchedRows<T> implements AsyncIterable<T> {
 
   /** Lets go at once, also while a `next()` is pending, which is then done. */
   return(): Promise<Step<T>> {
-    this.#stop(returned)
+    this.#stop(undefined)
     this.#finish()
     return Promise.resolve(done)
   }
@@ -64,12 +65,13 @@ export class BatchedRows<T> implements AsyncIterable<T> {
       while (this.#index === this.#batch.length && !this.#ended) await this.#advance()
       return this.#ended ? done : this.#take()
     } catch (error) {
+      // Left meanwhile.
+      if (this.#ended) return done
       this.#finish()
-      if (error !== returned) throw error
+      throw error
     } finally {
       this.#waiting--
     }
-    return done
   }
 
   async #advance(): Promise<void> {
