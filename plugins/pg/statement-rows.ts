@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { BatchedRows, type Batches } from '../csv-export/stream/batched-rows.ts'
 import { CSV_EXPORT_INVALID_OPTION } from './errors.ts'
 import { Session } from './session.ts'
+import { SqlStatement } from './sql.ts'
 
 /** A statement that gives its rows, or pieces of text, in batches. */
 export interface Statement<T> {
@@ -64,7 +65,10 @@ class StatementBatches<T> implements Batches<T> {
     const statement = await this.#open()
     this.#statement = statement
     await this.#session.begin()
-    await statement.start(this.#session)
+    await statement.start(this.#session).catch((error) => {
+      this.#session.end(error)
+      throw error
+    })
     return statement
   }
 
@@ -76,13 +80,38 @@ class StatementBatches<T> implements Batches<T> {
   }
 }
 
-/** pg takes `undefined` for a statement that gives nothing, and something else would spoil what it sends next. */
-export function checkArguments(pool: unknown, text: unknown, values: unknown): void {
+/** Values as PostgreSQL writes them, whatever parsers are set for the whole process. */
+export const asText = {
+  getTypeParser: () => (value: string | null) => value
+} as unknown as pg.CustomTypesConfig
+
+/**
+ * What a call says in either of its ways: a text, its values and options, or a statement of `sql` and options.
+ * pg takes `undefined` for a statement that gives nothing, and something else would spoil what it sends next.
+ */
+export function readCall<Options extends object>(
+  pool: unknown,
+  statement: unknown,
+  values: unknown,
+  options: Options | undefined
+): { statement: SqlStatement | Pick<SqlStatement, 'text' | 'values'>; options: Partial<Options> } {
   const { connect } = (pool ?? {}) as { connect?: unknown }
   // It would look like a database that is not available.
   if (typeof connect !== 'function') throw new CSV_EXPORT_INVALID_OPTION('pool', 'a pool of pg', kindOf(pool))
-  if (typeof text !== 'string') throw new CSV_EXPORT_INVALID_OPTION('text', 'a string', text)
-  if (!Array.isArray(values)) throw new CSV_EXPORT_INVALID_OPTION('values', 'an array', kindOf(values))
+  if (statement instanceof SqlStatement) {
+    // The signal would be passed over.
+    if (Array.isArray(values) || options !== undefined) {
+      throw new CSV_EXPORT_INVALID_OPTION('values', 'left out with sql, which has them', 'more arguments')
+    }
+    return { statement, options: (values ?? {}) as Options }
+  }
+  if (typeof statement !== 'string') {
+    throw new CSV_EXPORT_INVALID_OPTION('text', 'a string, or a statement of sql', statement)
+  }
+  if (values !== undefined && !Array.isArray(values)) {
+    throw new CSV_EXPORT_INVALID_OPTION('values', 'an array', kindOf(values))
+  }
+  return { statement: { text: statement, values: values ?? [] }, options: options ?? {} }
 }
 
 /** No more of it, as a configuration has a password. */
