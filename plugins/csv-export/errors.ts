@@ -142,13 +142,13 @@ export const CSV_EXPORT_SERVER_ENDED = createError(
   503
 )
 
-/** What a source throws that is no Error is wrapped in this one, as its `cause`. */
 export const CSV_EXPORT_NOT_RETURNED = createError(
   'CSV_EXPORT_NOT_RETURNED',
   'the handler has sent another reply while its export runs: return what reply.%s() gives',
   500
 )
 
+/** What a source throws that is no Error is wrapped in this one, as its `cause`. Or its stream ended too early. */
 export const CSV_EXPORT_SOURCE_FAILED = createError('CSV_EXPORT_SOURCE_FAILED', 'the source failed: %s', 500)
 
 export const CSV_EXPORT_BODY_DESTROYED = createError(

@@ -44,7 +44,7 @@ import type { StreamOptions } from './options/stream.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import type { ExportProgress } from './receipts/record.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
-import { declaresLength } from './reply/connection.ts'
+import { declaredLength } from './reply/connection.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
 import { watchWrongRequests } from './reply/hold.ts'
@@ -216,7 +216,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     try {
       const previous = (reply as WithBody)[body]
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
-      const isSent = reply.sent || declaresLength(reply.raw) || previous?.isOver === false
+      const isSent = reply.sent || declaredLength(reply.raw) !== undefined || previous?.isOver === false
       if (isSent) throw new CSV_EXPORT_REPLY_SENT(helper)
       const { request } = reply
       const { range } = request.headers
@@ -246,7 +246,14 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         running
       )
       // Whichever is the latest then.
-      if (previous === undefined) onHead(reply.raw, () => (reply as WithBody)[body]?.completeHead())
+      if (previous === undefined) {
+        const latest = () => (reply as WithBody)[body]
+        onHead(
+          reply.raw,
+          () => latest()?.completeHead(),
+          () => latest()?.checkHead()
+        )
+      }
       ;(reply as WithBody)[body] = streamed
       return reply.send(streamed) as R
     } catch (error) {

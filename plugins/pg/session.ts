@@ -77,7 +77,7 @@ export class Session {
     this.#stop(reason)
     // A connection that is still to come goes back when it does.
     if (this.#client === undefined) return
-    const cleaned = leave === undefined ? this.#cancel() : this.#rollBack(leave)
+    const cleaned = leave === undefined ? this.#cancel(this.#answer) : this.#rollBack(leave)
     cleaned.then(
       () => this.#release(leave === undefined),
       () => this.#release(true)
@@ -145,9 +145,11 @@ export class Session {
   /**
    * A late cancellation would hit the next statement: a connection is not used again after one. An early one, between
    * two messages that make a statement run, is lost on the server: it is sent again until there is an answer.
+   *
+   * @param request what is under way, if an answer may still come
    */
-  async #cancel(): Promise<void> {
-    const answer = this.#answer?.then(noop, noop)
+  async #cancel(request?: Promise<unknown>): Promise<void> {
+    const answer = request?.then(noop, noop)
     const deadline = performance.now() + patience
     for (let pause = firstPause; performance.now() < deadline; pause *= 2) {
       await sendCancelRequest(this.#pool, this.#client as pg.PoolClient, patience)

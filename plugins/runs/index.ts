@@ -6,6 +6,7 @@ import { refusal } from '../csv-export/options/option.ts'
 import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
 import { checkSettings, settle } from '../csv-export/options/settings.ts'
 import { openCsv } from '../csv-export/stream/to-csv.ts'
+import { discard } from './files/discard.ts'
 import { PostgresFiles } from './files/postgres-files.ts'
 import { checkRunsOptions, ownerOf, type RunsOptions, settingsOf } from './options.ts'
 import { Queue } from './queue.ts'
@@ -21,6 +22,7 @@ import { Worker } from './worker.ts'
 /** Milliseconds. */
 const watchInterval = 300
 const sweepInterval = 10_000
+const closeGrace = 5_000
 const forgetAfter = 7 * 86_400_000
 
 async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void> {
@@ -48,11 +50,12 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     schema: `${schema}_queue`,
     notify,
     pollingInterval: 1,
+    closeGrace,
     onError: (err) => app.log.warn({ err }, 'the queue of the runs')
   })
   const watch = new RunWatch(runs, watchInterval, (err) => app.log.warn({ err }, 'runs cannot be watched'))
   const events = new RunEvents(app.log, prefix, watch)
-  const sweep = new Sweep({ runs, files, interval: sweepInterval, forgetAfter, log: app.log })
+  const sweep = new Sweep({ runs, files, interval: sweepInterval, closeGrace, forgetAfter, log: app.log })
   const worker = new Worker({
     runs,
     files,
@@ -83,9 +86,12 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
       })
     }
   })
-  app.addHook('onClose', async () => {
+  // First, as others close what its rows read, or wait for who reads it.
+  app.addHook('preClose', async () => {
     await queue.rest()
-    await worker.close()
+    worker.close()
+  })
+  app.addHook('onClose', async () => {
     await queue.stop()
     await sweep.stop()
   })
@@ -112,7 +118,7 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     },
     async remove({ id, file_id }) {
       await runs.delete(id)
-      if (file_id !== null) await files.discard(file_id)
+      if (file_id !== null) await discard(files, file_id, app.log)
     }
   } satisfies RoutesOptions & { prefix: string })
 }

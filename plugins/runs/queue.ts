@@ -14,6 +14,8 @@ export interface QueueOptions {
   notify: boolean
   /** Seconds. */
   pollingInterval: number
+  /** Milliseconds for jobs that are under way at the end. */
+  closeGrace: number
   onError(error: Error): void
 }
 
@@ -31,9 +33,6 @@ export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Pro
 const heartbeat = 10
 /** Seconds: the longest that pg-boss takes. */
 const longestJob = 86_400 - 1
-/** Milliseconds for jobs that are under way at the end. */
-const closeGrace = 5_000
-
 /** What pg-boss does for runs: says in which process which attempt is made, and again when a process dies. */
 export class Queue {
   readonly #options: QueueOptions
@@ -119,7 +118,7 @@ export class Queue {
   /** @param seconds until it is looked at, at the least */
   readonly sendRunLater = async (run: string, seconds: number): Promise<void> => {
     // Up to twice as long: who sends it polls once a second, and would be the first to find it, each time.
-    const startAfter = new Date(Date.now() + seconds * 1000 * (1 + Math.random()))
+    const startAfter = seconds * (1 + Math.random())
     await this.#boss.send(this.#runs, { run } satisfies JobData, { startAfter })
   }
 
@@ -168,7 +167,7 @@ export class Queue {
 
   /** Takes no more jobs, and waits a while for those that are under way: then they are another process's. */
   async stop(): Promise<void> {
-    await this.#boss.stop({ graceful: true, close: true, timeout: closeGrace })
+    await this.#boss.stop({ graceful: true, close: true, timeout: this.#options.closeGrace })
   }
 
   /** Takes no more jobs. */

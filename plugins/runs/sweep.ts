@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { discard } from './files/discard.ts'
 import type { FileStore } from './files/files.ts'
 import type { Runs } from './table/runs.ts'
 
@@ -7,6 +8,8 @@ export interface SweepOptions {
   files: FileStore
   /** Milliseconds between two sweeps of this process. */
   interval: number
+  /** Milliseconds for a sweep that is under way at the end: its store may not answer. */
+  closeGrace: number
   /** Milliseconds after its end that a run without a file is still told of. */
   forgetAfter: number
   log: FastifyBaseLogger
@@ -36,12 +39,15 @@ export class Sweep {
   async stop(): Promise<void> {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    await this.#sweeping
+    const { promise: late, resolve } = Promise.withResolvers<void>()
+    const timer = setTimeout(resolve, this.#options.closeGrace)
+    await Promise.race([this.#sweeping, late])
+    clearTimeout(timer)
   }
 
   async sweep(): Promise<void> {
-    const { runs, files, forgetAfter } = this.#options
-    for (const fileId of await runs.expire()) await this.#discard(fileId)
+    const { runs, files, forgetAfter, log } = this.#options
+    for (const fileId of await runs.expire()) await discard(files, fileId, log)
     await runs.forget(forgetAfter)
     await this.#removeOrphans()
     await files.sweep?.()
@@ -49,10 +55,10 @@ export class Sweep {
 
   /** Of attempts that died. An attempt's file is its run's before there is anything of it. */
   async #removeOrphans(): Promise<void> {
-    const { runs, files } = this.#options
+    const { runs, files, log } = this.#options
     let batch: string[] = []
     const remove = async () => {
-      for (const id of await runs.unknownFiles(batch)) await this.#discard(id)
+      for (const id of await runs.unknownFiles(batch)) await discard(files, id, log)
       batch = []
     }
     for await (const id of files.list()) {
@@ -60,11 +66,5 @@ export class Sweep {
       if (batch.length === batchSize) await remove()
     }
     await remove()
-  }
-
-  /** One that cannot be removed now is an orphan, and holds up no other. */
-  async #discard(fileId: string): Promise<void> {
-    const { files, log } = this.#options
-    await files.discard(fileId).catch((err) => log.warn({ err, fileId }, 'a file was not removed'))
   }
 }

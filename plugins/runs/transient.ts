@@ -21,11 +21,17 @@ export function isTransient(thrown: unknown): boolean {
   return false
 }
 
-function isTransientItself({ code, message, $fault, $retryable }: Record<string, unknown>): boolean {
-  // As the clients of AWS say it.
-  if ($fault === 'server' || $retryable !== undefined) return true
+function isTransientItself(error: Record<string, unknown>): boolean {
+  const { code, message, $fault, $retryable } = error
+  if ($fault === 'server' || $retryable !== undefined || ($fault === 'client' && isBusyBucket(error)))
+    return true
   if (typeof code === 'string' && (transientClasses.test(code) || networkCodes.test(code))) return true
   return typeof message === 'string' && networkMessages.test(message)
+}
+
+/** As the clients of AWS say it: the bucket has waited for too long, or is asked for too much. */
+function isBusyBucket({ name, $metadata }: Record<string, unknown>): boolean {
+  return name === 'RequestTimeout' || (isObject($metadata) && $metadata.httpStatusCode === 429)
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -10,7 +10,8 @@ import {
   CSV_EXPORT_UNKNOWN_REPORT,
   CSV_EXPORT_WORKER_CLOSING
 } from './errors.ts'
-import type { FileStore, FileWriter } from './files/files.ts'
+import { discard } from './files/discard.ts'
+import type { FileStore } from './files/files.ts'
 import type { Queue } from './queue.ts'
 import type { Report } from './report.ts'
 import type { RunEvents } from './run-events.ts'
@@ -44,21 +45,13 @@ const longestPause = 30
 export class Worker {
   readonly #options: WorkerOptions
   readonly #closing = new AbortController()
-  readonly #attempts = new Set<Promise<void>>()
 
   constructor(options: WorkerOptions) {
     this.#options = options
   }
 
   /** A job of a run: throws what has to be tried again. */
-  readonly attempt = (id: string, signal: AbortSignal, isLast: boolean): Promise<void> => {
-    const attempt = this.#attempt(id, signal, isLast)
-    this.#attempts.add(attempt)
-    attempt.finally(() => this.#attempts.delete(attempt)).catch(() => {})
-    return attempt
-  }
-
-  async #attempt(id: string, signal: AbortSignal, isLast: boolean): Promise<void> {
+  readonly attempt = async (id: string, signal: AbortSignal, isLast: boolean): Promise<void> => {
     const { runs, files, queue, reports, events, log } = this.#options
     const waiting = await runs.get(id)
     if (waiting === undefined || !isOpen(waiting)) return
@@ -67,7 +60,7 @@ export class Worker {
     const claimed = await runs.claim(id, randomUUID())
     if (claimed === undefined) return
     const { run, lostFile } = claimed
-    if (lostFile !== null) await files.discard(lostFile)
+    if (lostFile !== null) await discard(files, lostFile, log)
     events.tell(run.attempt === 1 ? 'started' : 'taken-over', run)
     try {
       if (report.version > run.version)
@@ -96,63 +89,54 @@ export class Worker {
 
   async #make(run: RunRow, report: Report, signal: AbortSignal): Promise<void> {
     const { runs, files, watch, limits, open, log } = this.#options
-    let end: RunEnd
     const lost = new AbortController()
     const unwatch = watch.watch(run.id, (now) => {
       if (now?.state === 'cancelled') lost.abort(new CSV_EXPORT_RUN_CANCELLED())
       else if (now?.file_id !== run.file_id) lost.abort(new CSV_EXPORT_CLAIM_LOST())
     })
     const stopped = AbortSignal.any([lost.signal, signal, this.#closing.signal])
+    const stop = Promise.withResolvers<never>()
+    const onStop = (): void => stop.reject(stopped.reason)
+    stop.promise.catch(() => {})
+    stopped.addEventListener('abort', onStop)
+    let chunks: OpenCsv | undefined
+    let end: RunEnd
     try {
-      stopped.throwIfAborted()
       await runs.checkBytes(run.owner, limits)
-      const chunks = open(report, run, stopped)
-      const writer = await files.create(run.file_id as string)
-      await this.#write(run, chunks, writer, stopped)
-      const { rows, bytes, sha256 } = await chunks.receipt
-      await writer.seal()
-      end = { state: 'succeeded', rows, bytes, sha256: sha256 as string }
+      stopped.throwIfAborted()
+      chunks = open(report, run, stopped)
+      // The rows may wait for good, and so may the store.
+      end = await Promise.race([this.#write(run, chunks, stopped), stop.promise])
     } catch (error) {
-      // What cannot be removed now, a sweep removes.
-      await files.discard(run.file_id as string).catch((err) => log.warn({ err }, 'a file was not removed'))
+      chunks?.return?.()
+      await discard(files, run.file_id as string, log)
       throw error
     } finally {
+      stopped.removeEventListener('abort', onStop)
       unwatch()
     }
     // If the answer to this is lost, the run may have the file: whoever claims the run next, or a sweep, knows.
     await this.#finish(run, end)
   }
 
-  async #write(run: RunRow, chunks: OpenCsv, writer: FileWriter, stopped: AbortSignal): Promise<void> {
-    const { runs, limits } = this.#options
+  async #write(run: RunRow, chunks: OpenCsv, stopped: AbortSignal): Promise<RunEnd> {
+    const { runs, files, limits } = this.#options
+    const writer = await files.create(run.file_id as string)
     let toldAt = performance.now()
-    // Its rows may wait for good.
-    const stop = Promise.withResolvers<never>()
-    const onStop = (): void => {
-      chunks.return?.()
-      stop.reject(stopped.reason)
-    }
-    stop.promise.catch(() => {})
-    stopped.addEventListener('abort', onStop)
-    try {
-      for (;;) {
-        const step = await Promise.race([chunks.next(), stop.promise])
-        if (step.done) break
-        await writer.append(step.value)
-        stopped.throwIfAborted()
-        if (performance.now() - toldAt < progressInterval) continue
-        const { rows, bytes } = chunks.progress()
-        await runs.setProgress(run, rows, bytes)
-        await runs.checkBytes(run.owner, limits)
-        toldAt = performance.now()
-      }
+    for (;;) {
+      const step = await chunks.next()
       stopped.throwIfAborted()
-    } catch (error) {
-      chunks.return?.()
-      throw error
-    } finally {
-      stopped.removeEventListener('abort', onStop)
+      if (step.done) break
+      await writer.append(step.value)
+      if (performance.now() - toldAt < progressInterval) continue
+      const { rows, bytes } = chunks.progress()
+      await runs.setProgress(run, rows, bytes)
+      await runs.checkBytes(run.owner, limits)
+      toldAt = performance.now()
     }
+    const { rows, bytes, sha256 } = await chunks.receipt
+    await writer.seal()
+    return { state: 'succeeded', rows, bytes, sha256: sha256 as string }
   }
 
   async #finish(run: RunRow, end: RunEnd): Promise<void> {
@@ -182,10 +166,9 @@ export class Worker {
     }
   }
 
-  /** Gives what is under way to other processes. */
-  async close(): Promise<void> {
+  /** Gives what is under way to other processes: each attempt ends by itself. */
+  close(): void {
     this.#closing.abort(new CSV_EXPORT_WORKER_CLOSING())
-    await Promise.allSettled(this.#attempts)
   }
 }
 

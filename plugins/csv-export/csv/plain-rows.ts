@@ -78,12 +78,13 @@ export class PlainRows {
     const delimiter = this.#delimiter
     const length = this.#keys?.length ?? Math.max(1, row.length)
     // csv-stringify's way says what is wrong.
-    if (row.length > length || isMisread(row[0])) return undefined
+    if (row.length > length) return undefined
     let text = ''
     for (let index = 0; index < length; index++) {
       const field = this.#field(row[index])
       if (field === undefined) return undefined
       if (index !== 0) text += delimiter
+      else if (isMisreadFirst(field)) return undefined
       text += field
     }
     this.#use?.seeCells(row)
@@ -92,7 +93,7 @@ export class PlainRows {
 
   #encodeObject(row: Record<string, unknown>): string | undefined {
     const keys = this.#keys
-    if (keys === undefined || isMisread(row[keys[0] as string])) return undefined
+    if (keys === undefined) return undefined
     const use = this.#use as ColumnUse
     const delimiter = this.#delimiter
     let text = ''
@@ -109,6 +110,7 @@ export class PlainRows {
         const field = this.#field(row[key])
         if (field === undefined) return undefined
         if (index !== 0) text += delimiter
+        else if (isMisreadFirst(field)) return undefined
         text += field
         index++
       }
@@ -117,6 +119,7 @@ export class PlainRows {
       const field = this.#field(row[keys[index] as string])
       if (field === undefined) return undefined
       if (index !== 0) text += delimiter
+      else if (isMisreadFirst(field)) return undefined
       text += field
     }
     const { unused } = use
@@ -165,11 +168,6 @@ export class PlainRows {
     const quote = this.#quote
     return quote + text.replaceAll(quote, this.#doubledQuote) + quote
   }
-}
-
-/** Asked of a text alone, as all that does not come from one begins with a letter, a digit or a sign. */
-function isMisread(first: unknown): boolean {
-  return typeof first === 'string' && isMisreadFirst(first)
 }
 
 function hasPlainOptions(settings: Settings): boolean {

@@ -19,7 +19,13 @@ export class Quoting {
   constructor(options: Readonly<Stringifier['options']>, excel: boolean) {
     const { quote, escape: escapeCharacter, delimiter, quote_record_delimiter } = options
     const recordDelimiter = String(options.record_delimiter)
-    this.separators = { delimiter, quote, recordDelimiter, record_delimiter: recordDelimiter }
+    this.separators = {
+      delimiter,
+      quote,
+      escape: escapeCharacter,
+      recordDelimiter,
+      record_delimiter: recordDelimiter
+    }
     this.isEverywhere = options.quoted === true
     this.#quote = quote
     const lineEnds = quote_record_delimiter ? ['\n', '\r'] : []

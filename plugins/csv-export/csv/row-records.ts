@@ -37,14 +37,22 @@ export class RowRecords {
   /** Once for rows of a class, as it costs as much as many cells. */
   #check(row: object): void {
     const prototype: object | null = Object.getPrototypeOf(row)
-    if (prototype === this.#prototype) return
-    this.isOrdinary = this.#known.get(prototype ?? noPrototype) ?? this.#learn(row, prototype)
-    this.#prototype = prototype
+    if (prototype !== this.#prototype) {
+      this.isOrdinary = this.#known.get(prototype ?? noPrototype) ?? this.#learn(row, prototype)
+      this.#prototype = prototype
+    }
+    // Some promises are objects of no class.
+    const { then } = row as { then?: unknown }
+    if (typeof then === 'function') this.#refuseNoRow(row)
+  }
+
+  #refuseNoRow(row: object): void {
+    const kind = kindOfNoRow(row, this.#columnsGiven)
+    if (kind !== undefined) throw refusal(kind)
   }
 
   #learn(row: object, prototype: object | null): boolean {
-    const kind = kindOfNoRow(row, this.#columnsGiven)
-    if (kind !== undefined) throw refusal(kind)
+    this.#refuseNoRow(row)
     const ordinary = isOrdinary(prototype)
     this.#known.set(prototype ?? noPrototype, ordinary)
     return ordinary

@@ -2,23 +2,13 @@ import { AsyncResource } from 'node:async_hooks'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
-import {
-  CSV_EXPORT_BODY_DESTROYED,
-  CSV_EXPORT_CLIENT_GONE,
-  CSV_EXPORT_CLIENT_STALLED,
-  CSV_EXPORT_MAX_DURATION,
-  CSV_EXPORT_NOT_RETURNED
-} from '../errors.ts'
+import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
 import { toError } from '../guard.ts'
-import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
-import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
-import { Chunks, type ChunksOptions } from '../stream/chunks.ts'
-import { Deadline } from '../stream/deadline.ts'
-import { type Destination, Sender, type Transport } from '../stream/sender.ts'
+import type { ExportProgress } from '../receipts/record.ts'
+import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
-import { compress } from './compress.ts'
-import { headHasGone, transportOf } from './connection.ts'
-import { type ReplyCoding, takeBackCoding } from './content-coding.ts'
+import { declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
+import { takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
   addTrailers,
@@ -31,20 +21,12 @@ import {
 } from './headers.ts'
 import { PushBuffer } from './push-buffer.ts'
 import type { Breakable, RunningExports } from './running.ts'
+import { Transmission, type TransmissionOptions } from './transmission.ts'
 
-export interface BodyOptions extends Omit<ChunksOptions, 'flush' | 'marks'>, Recipients {
-  /** Milliseconds; 0 is no limit. */
-  stallTimeout: number
-  maxDuration: number
-  id: string
+export interface BodyOptions extends TransmissionOptions {
   /** Of a download. */
   filename?: string
-  report: string
   helper: 'csv' | 'streamText' | 'file'
-  /** Bytes, where that is known before. */
-  length?: number | undefined
-  digest: boolean
-  coding: ReplyCoding | undefined
   /** Whom the export is counted for. */
   key: string | undefined
 }
@@ -57,15 +39,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #reply: FastifyReply
   readonly #options: BodyOptions
   readonly #running: RunningExports
-  readonly #record: ExportRecord
-  readonly #chunks: Chunks<T>
+  readonly #transmission: Transmission<T>
   readonly #ending: Ending
-  readonly #maxDuration: Deadline
   /** Whether the reply is this body's, also where it is sent without one. */
   #isTaken = false
   /** Whether its bytes are wanted, though it may have to wait for its turn. */
   #isAsked = false
-  #sender: Sender | undefined
   #isOffered = false
   /** Whether an error is sent instead. */
   #isErrorTold = false
@@ -86,26 +65,9 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#reply = reply
     this.#options = options
     this.#running = running
-    const trailersAdded =
+    const hasTrailers =
       takesBody(this.#reply) && options.length === undefined && addTrailers(reply, () => this.#trailers())
-    const { id, report, digest, coding } = options
-    this.#record = new ExportRecord(
-      {
-        id,
-        requestId: reply.request.id,
-        report,
-        digest: digest || trailersAdded,
-        sentDigest: trailersAdded && coding !== undefined
-      },
-      encoder
-    )
-    this.#chunks = new Chunks(source, encoder, this.#record, {
-      ...options,
-      flush: true,
-      marks: coding !== undefined
-    })
-    const { maxDuration } = options
-    this.#maxDuration = new Deadline(maxDuration, () => this.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
+    this.#transmission = new Transmission(reply, source, encoder, options, hasTrailers, this.fail)
     this.on('error', () => {})
     this.#ending = new Ending(reply, this.#onEnd)
     this.#ending.endIfClosed()
@@ -140,7 +102,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
-    this.#send(destination as unknown as Destination, this.#coded(), () => {
+    this.#send(destination as unknown as Destination, this.#transmission.coded(), () => {
       // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
       if (!end) sendHead(this.#reply.raw)
       this.#ending.setWritten()
@@ -157,7 +119,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // Piped into `reply.raw`, whose sender has come first.
     if (this.#isAsked) return
     this.#ending.hold()
-    this.#send(this.#buffer, this.#chunks, () => {
+    this.#send(this.#buffer, this.#transmission.chunks, () => {
       this.#ending.setWritten()
       this.push(null)
     })
@@ -172,9 +134,11 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    // The end of the error reply: Fastify would log it, and destroy the reply.
+    if (this.#isErrorTold && !this.#isReadByHook) return
     if (!this.#ending.isWritten) {
       this.#ending.endIfClosed()
-      if (this.#sender !== undefined) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+      if (this.#transmission.isStarted) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
       // If it is sent all the same, it is no empty file.
       callback(error ?? new CSV_EXPORT_BODY_DESTROYED())
@@ -186,7 +150,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   get progress(): ExportProgress | undefined {
-    return this.#sender && this.#record.progress()
+    return this.#transmission.progress
   }
 
   readonly fail = (reason: unknown): void => {
@@ -219,27 +183,25 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Fastify replies with an error now, be it this body's own or not. */
   endForError(error: unknown): void {
     this.#isErrorTold = true
-    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error))
+    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error), true)
   }
 
   /** Called just before the head is written, whatever is sent: ours are the last resort. */
   completeHead(): void {
-    const isStarted = this.#sender !== undefined
+    const { isStarted } = this.#transmission
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     takeBackCoding(this.#reply)
     if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
-  /** What a hook in between makes of the body is its own, so this is for `reply.raw` alone. */
-  #coded(): AsyncIterable<Uint8Array> {
-    const { coding } = this.#options
-    if (coding === undefined) return this.#chunks
-    return compress(this.#chunks, (size) => {
-      const coder = coding.open(size)
-      this.#record.contentCoding = coder?.coding ?? null
-      return coder
-    })
+  /** A head that somebody else has written, or has set a length of, would cut the body there. */
+  checkHead(): void {
+    const declared = declaredLength(this.#reply.raw)
+    const isOwn =
+      this.#transmission.isStarted && !this.#isErrorTold && !this.#ending.isWritten && takesBody(this.#reply)
+    if (!isOwn || declared === undefined || declared === this.#options.length) return
+    this.fail(new CSV_EXPORT_REPLY_SENT(this.#options.helper))
   }
 
   #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
@@ -263,47 +225,37 @@ export class StreamedBody<T> extends Readable implements Breakable {
     chunks: AsyncIterable<Uint8Array>,
     onSent: () => void
   ): void {
-    const { stallTimeout, length } = this.#options
-    this.#sender = new Sender(destination, {
-      // A hook that reads decides itself when it has had enough.
-      transport: destination === this.#buffer ? undefined : transport,
-      stallTimeout,
-      onStalled: () => this.fail(new CSV_EXPORT_CLIENT_STALLED(stallTimeout)),
-      onError: this.fail,
-      onMark: () => sendHead(this.#reply.raw),
-      onWrite: (chunk) => {
-        this.#record.addSent(chunk)
-        publishProgress(this.#record.progress)
-        // A client that was told the length may leave with the last byte, before any end of the source.
-        if (this.#record.sentBytes === length) onSent()
-      }
+    const { raw } = this.#reply
+    this.#transmission.start({
+      transport,
+      destination,
+      chunks,
+      // What a hook or a trailer takes its time for is not there to be sent.
+      isClientAsked: () => (destination !== this.#buffer && !this.#ending.isWritten) || hasUnsent(raw),
+      onSent: () => this.#ending.isOver || this.#ending.isWritten || onSent()
     })
-    this.#maxDuration.start()
-    announce(this.#record, this.#reply, this.#options)
-    this.#sender
-      .send(chunks)
-      .then(() => this.#ending.isOver || this.#ending.isWritten || onSent())
-      .catch(this.fail)
+    // It may have gone before.
+    this.checkHead()
   }
 
   /** The one way to end. With a reason, the source has more to give, or failed: it is told and let go. */
-  readonly #onEnd = (reason: Error | undefined): void => {
+  readonly #onEnd = (reason: Error | undefined, isErrorNext: boolean): void => {
     this.#running.remove(this)
-    this.#sender?.stop()
-    this.#maxDuration.stop()
-    if (!this.#ending.isWritten) this.#chunks.fail(reason)
-    const isStarted = this.#sender !== undefined
+    this.#transmission.stop(reason, this.#ending.isWritten)
     // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
-    if (reason !== undefined && isStarted && this.#destination !== this.#reply.raw) this.destroy(reason)
+    if (reason !== undefined && this.#isReadByHook) this.destroy(reason)
     else {
       // Its pipe, where a hook reads too, would end the reply as if it were whole.
       if (reason !== undefined) this.unpipe(this.#reply.raw)
-      this.#finish()
+      // Where there were trailers, Fastify would take its end for that of the error reply.
+      if (!isErrorNext) this.#finish()
     }
-    if (isStarted || reason instanceof CSV_EXPORT_CLIENT_GONE) {
-      const end = { receipt: this.#record.receipt(reason), reason, isReplied: !headHasGone(this.#reply.raw) }
-      this.#running.track(deliver(end, this.#reply, this.#options))
-    }
+    const told = this.#transmission.tell(reason)
+    if (told !== undefined) this.#running.track(told)
+  }
+
+  get #isReadByHook(): boolean {
+    return this.#transmission.isStarted && this.#destination !== this.#reply.raw
   }
 
   #finish(): void {
@@ -314,9 +266,9 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #trailers() {
     if (!this.#ending.isWritten) return { 'export-rows': undefined, 'repr-digest': undefined }
     // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
-    const digest = this.#destination === this.#reply.raw ? this.#record.sentDigest : undefined
+    const digest = this.#destination === this.#reply.raw ? this.#transmission.sentDigest : undefined
     return {
-      'export-rows': String(this.#record.rows),
+      'export-rows': String(this.#transmission.rows),
       'repr-digest': digest === undefined ? undefined : `sha-256=:${digest}:`
     }
   }

@@ -1,29 +1,32 @@
 import { mark } from '../stream/chunks.ts'
 import type { Coder } from '../stream/coders.ts'
 
-/**
- * Chunks, coded. A mark has the coder give out what it holds, and is passed on if that is nothing.
- * @param open called before the first chunk is given, with the body's size where it is known to be so small; without a
- * coder the chunks are given as they are
- */
+/** How a body is coded. */
+export interface Coding {
+  /** Bytes; a smaller body stays as it is. */
+  readonly smallest: number
+  /** Called before the first chunk is given; without a coder the chunks are given as they are. */
+  open(): Coder | undefined
+}
+
+/** Chunks, coded. A mark has the coder give out what it holds, and is passed on if that is nothing. */
 export async function* compress(
   chunks: AsyncIterator<Uint8Array>,
-  open: (size: number) => Coder | undefined
+  { smallest, open }: Coding
 ): AsyncGenerator<Uint8Array, undefined> {
   let step = await chunks.next()
-  // The body is small if nothing follows its first chunk, not even a pause.
-  let first = step.done ? undefined : step.value
-  if (first !== undefined && first.length > 0) step = await chunks.next()
-  else first = undefined
-  const coder = open(step.done ? (first?.length ?? 0) : Number.POSITIVE_INFINITY)
+  // It may be all there is, if nothing follows, not even a pause.
+  let first: Uint8Array | undefined
+  if (!step.done && step.value.length > 0 && step.value.length < smallest) {
+    first = step.value
+    step = await chunks.next()
+  }
+  const coder = step.done ? undefined : open()
   const code = coder === undefined ? asIs : codeWith(coder)
   try {
-    if (first !== undefined) {
-      const coded = await code(first)
-      // While a client stalls, this function would keep whatever it has a name for.
-      first = undefined
-      yield* coded
-    }
+    if (first !== undefined) yield* await code(first)
+    // While a client stalls, this function would keep whatever it has a name for.
+    first = undefined
     while (!step.done) {
       const coded = await code(step.value)
       step = forgotten

@@ -26,12 +26,14 @@ export function headHasGone(raw: ServerResponse | Http2ServerResponse): boolean 
 }
 
 /**
- * Whether a head that has gone, which somebody else has written, says how long the body is: a file would be cut there. Of
- * HTTP/1, Node keeps what it has written in a member of its own alone.
+ * How long the body is by a head that has gone, whoever has written it: a file would be cut there. Of HTTP/1, Node keeps what it
+ * has written in a member of its own alone.
  */
-export function declaresLength(raw: ServerResponse | Http2ServerResponse): boolean {
-  if (isHttp2(raw)) return raw.stream.sentHeaders?.['content-length'] !== undefined
-  return /\r\ncontent-length:/i.test((raw as { _header?: string | null })._header ?? '')
+export function declaredLength(raw: ServerResponse | Http2ServerResponse): number | undefined {
+  const declared = isHttp2(raw)
+    ? raw.stream.sentHeaders?.['content-length']
+    : /\r\ncontent-length: *(\d+)/i.exec((raw as { _header?: string | null })._header ?? '')?.[1]
+  return declared === undefined ? undefined : Number(declared)
 }
 
 /**
@@ -40,6 +42,12 @@ export function declaresLength(raw: ServerResponse | Http2ServerResponse): boole
  */
 export function injectedStream(raw: object): Readable | undefined {
   return (raw as { _lightMyRequest?: { stream?: Readable } })._lightMyRequest?.stream
+}
+
+/** Whether the client of a reply has yet to take something of it. */
+export function hasUnsent(raw: ServerResponse | Http2ServerResponse): boolean {
+  const length = isHttp2(raw) ? raw.stream.writableLength : raw.writableLength
+  return length > 0 || (injectedStream(raw)?.readableLength ?? 0) > 0
 }
 
 /**

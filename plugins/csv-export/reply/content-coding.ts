@@ -14,12 +14,13 @@ const smallestCoded = 1_024
 export class ReplyCoding {
   readonly #reply: FastifyReply
   readonly #coding: ContentCoding
-  readonly #smallest: number
+  /** Bytes; a smaller body is to be written as it is. */
+  readonly smallest: number
 
   private constructor(reply: FastifyReply, coding: ContentCoding, smallest: number) {
     this.#reply = reply
     this.#coding = coding
-    this.#smallest = smallest
+    this.smallest = smallest
     reserve(reply, coding)
   }
 
@@ -41,12 +42,11 @@ export class ReplyCoding {
 
   /**
    * Called before the first byte is sent.
-   * @param size bytes of the body, as far as it is known to be so small
    * @returns undefined if the body is to be written as it is
    */
-  open(size: number): Coder | undefined {
+  open(): Coder | undefined {
     const isTaken = this.#reply.getHeader('content-encoding') !== reserved(this.#coding)
-    if (size < this.#smallest || isTaken || headHasGone(this.#reply.raw)) return undefined
+    if (isTaken || headHasGone(this.#reply.raw)) return undefined
     // Set by a hook in the meantime.
     if (mustStay(this.#reply)) return undefined
     this.#reply.header('content-encoding', this.#coding)

@@ -6,7 +6,7 @@ import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
 import { attempt, guarded } from '../guard.ts'
 import { breakConnection, headHasGone, injectedStream, isHttp2 } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
-import { holdConnection, holdReply, holdSocketEnd } from './hold.ts'
+import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './hold.ts'
 
 /**
  * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none
@@ -14,7 +14,7 @@ import { holdConnection, holdReply, holdSocketEnd } from './hold.ts'
  */
 export class Ending {
   readonly #reply: FastifyReply
-  readonly #onEnd: (reason: Error | undefined) => void
+  readonly #onEnd: (reason: Error | undefined, isErrorNext: boolean) => void
   readonly #context = new AsyncResource('fastify-csv-export')
   readonly #http2Stream: Http2Stream | undefined
   /** Kept, as a response loses it when it closes. */
@@ -24,7 +24,7 @@ export class Ending {
   #isWritten = false
   #isOver = false
 
-  constructor(reply: FastifyReply, onEnd: (reason: Error | undefined) => void) {
+  constructor(reply: FastifyReply, onEnd: (reason: Error | undefined, isErrorNext: boolean) => void) {
     this.#reply = reply
     this.#onEnd = onEnd
     const { raw, request } = reply
@@ -45,7 +45,12 @@ export class Ending {
   hold(): void {
     if (this.#isHeld) return
     this.#isHeld = true
-    this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, this.#onEndedByOthers))
+    const onOthers = (error: unknown) => {
+      // Node ends all of a connection of HTTP/2 for what its client has sent.
+      if (this.#http2Stream?.session?.destroyed) this.#onWrong(error)
+      else this.#onEndedByOthers(error)
+    }
+    this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, onOthers))
     if (this.#socket !== null) this.#holdSocketEnd(this.#socket)
   }
 
@@ -66,12 +71,15 @@ export class Ending {
     return this.#isWritten
   }
 
-  /** Ends it for a reason, or without one. Breaks nothing. */
-  end(reason?: Error): void {
+  /**
+   * Ends it for a reason, or without one. Breaks nothing.
+   * @param isErrorNext whether an error reply is sent instead
+   */
+  end(reason?: Error, isErrorNext = false): void {
     if (this.#isOver) return
     this.#isOver = true
     // First, as what follows belongs to others too.
-    this.#context.runInAsyncScope(this.#onEnd, null, reason)
+    this.#context.runInAsyncScope(this.#onEnd, null, reason, isErrorNext)
     for (const release of this.#releases) release()
     const { raw, request } = this.#reply
     raw.off('close', this.#onClose).off('finish', this.#onFinish).off('socket', this.#takeSocket)
@@ -96,7 +104,7 @@ export class Ending {
     const isBroken = headHasGone(this.#reply.raw)
     if (this.#isAllGone) attempt(() => this.end())
     else {
-      attempt(() => this.end(reason))
+      attempt(() => this.end(reason, !isBroken))
       if (isBroken) attempt(() => breakConnection(this.#reply.raw))
     }
     return isBroken
@@ -131,21 +139,28 @@ export class Ending {
   readonly #takeSocket = (socket: Socket): void => {
     this.#socket = socket
     socket.prependListener('end', this.#onHalfClose)
-    this.#releases.push(holdConnection(socket, this.#onEndedByOthers))
+    this.#releases.push(
+      holdConnection(socket, this.#onWrong),
+      holdReplyDestroy(this.#reply.raw, socket, () => this.#isWritten, this.#onEndedByOthers)
+    )
     if (this.#isHeld) this.#holdSocketEnd(socket)
   }
 
   /** Before the head has gone too: with none, or with theirs, it would be no reply, or look like a whole one. */
   readonly #onEndedByOthers = (error: unknown): void => {
-    const reason = error instanceof Error ? error : new CSV_EXPORT_BODY_DESTROYED()
-    attempt(() => this.end(isOfClient(error) ? new CSV_EXPORT_CLIENT_GONE() : reason))
+    attempt(() => this.end(error instanceof Error ? error : new CSV_EXPORT_BODY_DESTROYED()))
     attempt(() => breakConnection(this.#reply.raw))
+  }
+
+  /** An error of the connection: the server's own code may have destroyed it with that. */
+  readonly #onWrong = (error: unknown): void => {
+    this.#onEndedByOthers(isOfClient(error) ? new CSV_EXPORT_CLIENT_GONE() : error)
   }
 
   /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
   readonly #onHalfClose = this.#guarded(() => {
     const { httpAllowHalfOpen } = this.#reply.server.server as { httpAllowHalfOpen?: boolean }
-    if (!this.#isWritten && !httpAllowHalfOpen) this.#onClientLeft()
+    if (!this.#reply.raw.writableEnded && !httpAllowHalfOpen) this.#onClientLeft()
   })
 
   readonly #onClientLeft = this.#guarded(() => {
@@ -189,13 +204,14 @@ function isClosedByClient(socket: Socket | undefined): boolean {
 
 /**
  * An error of the network, or of what the client has sent, or not in time. A write that waits is cancelled by whoever
- * closes the socket on this side.
+ * closes the socket on this side, and an error of another connection, as to a database, is the server's.
  */
 function isOfClient(error: unknown): boolean {
-  const { code } = (error ?? {}) as { code?: unknown }
+  const { code, syscall = 'read' } = (error ?? {}) as { code?: unknown; syscall?: unknown }
   return (
     typeof code === 'string' &&
     code !== 'ECANCELED' &&
-    /^(E[A-Z]+$|HPE_|ERR_HTTP_REQUEST_TIMEOUT$|ERR_HTTP2_SESSION_ERROR$)/.test(code)
+    ['read', 'write', 'shutdown'].includes(String(syscall)) &&
+    /^(E[A-Z]+$|HPE_|ERR_SSL_|ERR_TLS_|ERR_HTTP_REQUEST_TIMEOUT$|ERR_HTTP2_)/.test(code)
   )
 }

@@ -20,7 +20,8 @@ export function takesBody({ request, raw }: FastifyReply): boolean {
 export function prepareHead(reply: FastifyReply, length: number | undefined): void {
   const { raw } = reply
   setLength(raw, length)
-  if (takesTrailers(reply)) separateTrailerNames(raw)
+  // A message of HTTP/1 has a length or chunks: https://www.rfc-editor.org/rfc/rfc9112#section-6.2
+  if (takesTrailers(reply) && (length === undefined || isHttp2(raw))) separateTrailerNames(raw)
   else {
     // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
     ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
@@ -33,12 +34,22 @@ export function sendHead(raw: FastifyReply['raw']): void {
   if (!headHasGone(raw) && raw.hasHeader('content-type')) raw.flushHeaders()
 }
 
-/** Calls back just before the head of a reply is written, whoever writes it: no other plugin can set a header later. */
-export function onHead(raw: FastifyReply['raw'], callback: (statusCode: number) => void): void {
+/**
+ * Calls back just before the head of a reply is written, whoever writes it, and just after that: only what has wrapped
+ * `writeHead()` earlier can set a header in between.
+ */
+export function onHead(
+  raw: FastifyReply['raw'],
+  before: (statusCode: number) => void,
+  after?: () => void
+): void {
   const write = raw.writeHead
   raw.writeHead = function (this: typeof raw, ...head: Parameters<typeof write>) {
-    if (!headHasGone(raw)) callback(head[0])
-    return write.apply(this, head)
+    const isFirst = !headHasGone(raw)
+    if (isFirst) before(head[0])
+    const written = write.apply(this, head)
+    if (isFirst) after?.()
+    return written
   } as typeof write
 }
 

@@ -1,6 +1,6 @@
 import type { Server, ServerResponse } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { attempt } from '../guard.ts'
 import { isHttp2 } from './connection.ts'
 
@@ -38,6 +38,18 @@ export function holdSocketEnd(
   onOthers: (error: unknown) => void
 ): () => void {
   return take(socket, 'end', () => !isEnd(), onOthers)
+}
+
+/** As `holdReply()`, for what destroys a reply of HTTP/1: once its connection has gone, that is no news. */
+export function holdReplyDestroy(
+  raw: ServerResponse | Http2ServerResponse,
+  socket: Socket,
+  isEnd: () => boolean,
+  onOthers: (error: unknown) => void
+): () => void {
+  // The client of `inject()`, which has no socket of its own, ends its reply with this.
+  const isByServer = () => !isEnd() && socket instanceof Socket && !socket.destroyed
+  return take(raw, 'destroy', isByServer, onOthers)
 }
 
 const onWrongRequest = Symbol('fastify-csv-export.onWrongRequest')

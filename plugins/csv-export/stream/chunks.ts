@@ -144,7 +144,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     if (this.#isOver()) return
     this.#state = 'giving'
     const turn = this.#record.bytes > 0 ? ownTurn() : turnIfDue()
-    Promise.resolve(turn).then(this.#take).catch(this.fail)
+    Promise.resolve(turn).then(this.#take).catch(this.#failTaking)
   }
 
   /**
@@ -179,6 +179,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
         if (this.#state === 'waiting') this.#state = 'giving'
         this.#sourceDeadline.stop()
       }
+      source.setAnswered()
       if (this.#isStopped()) {
         if (!step?.done) this.#source.releaseAgain()
         return
@@ -193,6 +194,11 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     }
     if (this.#state === 'giving') this.#state = 'resting'
     this.#give()
+  }
+
+  readonly #failTaking = (error: unknown): void => {
+    this.#source.endIfAsked()
+    this.fail(error)
   }
 
   async #open(): Promise<void> {

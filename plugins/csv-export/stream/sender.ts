@@ -17,9 +17,11 @@ export interface Transport {
 
 export interface SenderOptions {
   /** Believed too, as what wraps a response may say of each chunk that it is taken. */
-  transport?: Transport | undefined
+  transport: Transport
   /** Longest time in milliseconds in which the destination takes nothing; 0 is no limit. */
   stallTimeout: number
+  /** Whether it is the client that has to take something, and not somebody on the way to it. */
+  isClientAsked(): boolean
   onStalled(): void
   /** Has to stop the sender. */
   onError(error: unknown): void
@@ -51,9 +53,9 @@ export class Sender {
   constructor(destination: Destination, options: SenderOptions) {
     this.#destination = destination
     this.#options = options
-    this.#stall = new Deadline(options.stallTimeout, options.onStalled)
+    this.#stall = new Deadline(options.stallTimeout, this.#onTimeout)
     destination.on('drain', this.#onDrain)
-    options.transport?.on('drain', this.#onProgress)
+    options.transport.on('drain', this.#onProgress)
   }
 
   /** Resolves when the destination, which is left open, has been given everything; `stop()` resolves it too. */
@@ -93,7 +95,7 @@ export class Sender {
     this.#isStopped = true
     this.#stall.stop()
     this.#destination.off('drain', this.#onDrain)
-    this.#options.transport?.off('drain', this.#onProgress)
+    this.#options.transport.off('drain', this.#onProgress)
     this.#wake?.()
   }
 
@@ -102,6 +104,8 @@ export class Sender {
     this.#uncalled++
     // What wraps a response may return nothing.
     this.#isFull = this.#destination.write(chunk, this.#onCalledBack) === false
+    // It may have ended the export.
+    if (this.#isStopped) return
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
     // Not before, as some call back at once.
@@ -115,7 +119,7 @@ export class Sender {
   }
 
   #needsDrain(): boolean {
-    return this.#isFull || this.#options.transport?.writableNeedDrain === true
+    return this.#isFull || this.#options.transport.writableNeedDrain
   }
 
   #taken(): Promise<void> {
@@ -134,6 +138,11 @@ export class Sender {
     },
     (error) => this.#options.onError(error)
   )
+
+  readonly #onTimeout = (): void => {
+    if (this.#options.isClientAsked()) this.#options.onStalled()
+    else this.#stall.restart()
+  }
 
   readonly #onDrain = (): void => {
     this.#isFull = false

@@ -1,8 +1,22 @@
 import { EventEmitter } from 'node:events'
 import { describe, isPromiseLike } from '../describe.ts'
-import { CSV_EXPORT_INVALID_BATCH, CSV_EXPORT_INVALID_ROWS, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
+import {
+  CSV_EXPORT_INVALID_BATCH,
+  CSV_EXPORT_INVALID_ROWS,
+  CSV_EXPORT_SOURCE_FAILED,
+  CSV_EXPORT_SOURCE_USED
+} from '../errors.ts'
 import { toError } from '../guard.ts'
-import { claim, isIterator, isNodeStream, isUsed, isWebStream, type NodeStream } from './streams.ts'
+import {
+  claim,
+  isClaimed,
+  isCutShort,
+  isIterator,
+  isNodeStream,
+  isUsed,
+  isWebStream,
+  type NodeStream
+} from './streams.ts'
 
 /** What a function given as a source is called with. */
 export interface SourceContext {
@@ -20,6 +34,9 @@ export type SourceInput<T> = Items<T> | ((context: SourceContext) => Items<T> | 
 /** A step without an item: there may be another one. */
 export const emptyBatch: IteratorYieldResult<never> = { done: false, value: undefined as never }
 
+/** In the place of an iterator that is over: there is nothing to return. */
+const over = {} as Iterator<never>
+
 interface Batches<T> {
   next(): IteratorResult<readonly T[]> | PromiseLike<IteratorResult<readonly T[]>>
 }
@@ -31,6 +48,8 @@ interface Batches<T> {
 export class Source<T> {
   #input: SourceInput<T>
   #iterator: Iterator<T> | AsyncIterator<T> | undefined
+  /** Whether it has been asked for a step, and has neither given nor refused it. */
+  #isAsked = false
   #released = false
   #reason: unknown
   readonly #name: string
@@ -89,10 +108,21 @@ export class Source<T> {
 
   /** The next item: at once from a synchronous iterable or from a batch, else a promise. */
   next(): IteratorResult<T> | PromiseLike<IteratorResult<T>> {
-    if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
     if (this.#batchIndex < this.#batch.length) return this.#nextOfBatch()
+    this.#isAsked = true
+    if (!this.#inBatches) return (this.#iterator as Iterator<T>).next()
     const step = (this.#iterator as unknown as Batches<T>).next()
     return isPromiseLike(step) ? Promise.resolve(step).then(this.#openBatch) : this.#openBatch(step)
+  }
+
+  /** A step has come. */
+  setAnswered(): void {
+    this.#isAsked = false
+  }
+
+  /** What was asked for a step has failed. As in a loop of the language, an iterator is over then. */
+  endIfAsked(): void {
+    if (this.#isAsked) this.#iterator = over
   }
 
   #nextOfBatch(): IteratorResult<T> {
@@ -100,6 +130,7 @@ export class Source<T> {
   }
 
   readonly #openBatch = (step: IteratorResult<readonly T[]>): IteratorResult<T> => {
+    this.setAnswered()
     // What is no step at all is refused with all other steps.
     if (Object(step) !== step || step.done) return step as IteratorReturnResult<unknown>
     // Whatever it is, nobody wants it any more.
@@ -134,8 +165,9 @@ export class Source<T> {
     return asynchronous ? asynchronous.call(items) : (items as Iterable<T>)[Symbol.iterator]()
   }
 
-  /** The items have ended by themselves: there is nothing to let go of. */
+  /** The items have ended by themselves: there is nothing to let go of. @throws if some of them are missing */
   end(): void {
+    if (isCutShort(this.#input)) throw new CSV_EXPORT_SOURCE_FAILED('its stream was destroyed before its end')
     this.#released = true
     unguard(this.#input)
   }
@@ -160,6 +192,8 @@ export class Source<T> {
   #letGo(): void {
     const input = this.#input
     this.#attempt(() => unguard(input))
+    // Another export has it.
+    if (this.#iterator === undefined && isClaimed(input)) return
     // A request that its reply is made of would end the connection in an orderly way if it were destroyed before the break.
     if (isNodeStream(input)) process.nextTick(() => this.#destroy(input))
     else this.#return()
@@ -179,22 +213,16 @@ export class Source<T> {
   #returnUnstarted(): unknown {
     const input = this.#input
     if (isWebStream(input)) return input.cancel(this.#reason)
-    // The export that has it would take that for the end of its rows.
-    if (!isIterator(input) || isUsed(input)) return undefined
+    if (!isIterator(input)) return undefined
     claim(input)
     return input.return?.()
-  }
-
-  /** A web stream that has failed rejects its `cancel()`, too, with the error that is the reason for it. */
-  readonly #onRejection = (error: unknown): void => {
-    if (error !== this.#reason) this.#onReleaseError(error)
   }
 
   #attempt(release: () => unknown): void {
     try {
       const result = release()
       // Not awaited: a generator that waits for something runs its `finally` only after that wait.
-      if (isPromiseLike(result)) result.then(undefined, this.#onRejection)
+      if (isPromiseLike(result)) result.then(undefined, this.#onReleaseError)
     } catch (error) {
       this.#onReleaseError(error)
     }

@@ -9,8 +9,8 @@ export interface NodeStream extends NodeJS.ReadableStream {
   _readableState?: { endEmitted?: boolean; destroyed?: boolean }
 }
 
-/** Nobody can ask an iterator. */
-const claimedIterators = new WeakSet()
+/** What exports have been given: nobody can ask an iterator. */
+const claimed = new WeakSet()
 
 /**
  * Whether items are a stream, of Node or of the web, of which some may be missing: they have been read, or somebody else
@@ -18,7 +18,7 @@ const claimedIterators = new WeakSet()
  * own error. Or an iterator of another export, which would be given the rest of its rows.
  */
 export function isUsed(items: object): boolean {
-  if (claimedIterators.has(items)) return true
+  if (isClaimed(items)) return true
   if (isWebStream(items)) return items.locked || (!isErrored(items) && Readable.isDisturbed(items))
   if (!isNodeStream(items) || items.errored) return false
   if (Readable.isDisturbed(items) || (items.readableFlowing === true && !items.readableEnded)) return true
@@ -26,18 +26,33 @@ export function isUsed(items: object): boolean {
   return items.listenerCount('readable') > 0 || isUsedOldStream(items)
 }
 
+/** Whether a stream or an iterator is, or was, an export's. */
+export function isClaimed(items: object): boolean {
+  return claimed.has(items)
+}
+
 /**
- * Keeps a stream of Node from flowing for whoever comes to it later: they are given what is read, and take nothing away.
- * Its iterator would do so only with its first row. An iterator is this export's from now on.
+ * A stream or an iterator is this export's from now on. Keeps a stream of Node from flowing for whoever comes to it later:
+ * they are given what is read, and take nothing away. Its iterator would do so only with its first row.
  */
 export function claim(items: object): void {
-  if (isIterator(items)) claimedIterators.add(items)
+  if (isIterator(items) || isNodeStream(items) || isWebStream(items)) claimed.add(items)
   if (isNodeStream(items)) items.on('readable', () => {})
 }
 
 /** readable-stream before version 4 cannot say whether a stream was read; of one that was destroyed it says the end. */
 function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream): boolean {
   return readableDidRead === undefined && (state?.endEmitted === true || state?.destroyed === true)
+}
+
+/**
+ * Whether a stream that says that it is done was destroyed before its end. readable-stream before version 4 says no more
+ * of that: `pump()` destroys what it feeds so, when something before it fails.
+ */
+export function isCutShort(items: object): boolean {
+  if (!isNodeStream(items)) return false
+  const { readableDidRead, _readableState: state } = items
+  return readableDidRead === undefined && state?.destroyed === true && state.endEmitted === false
 }
 
 export function isIterator(items: object): items is Iterator<unknown> {

@@ -4,7 +4,7 @@ import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
 import { checkFileId, isFileId } from './file-id.ts'
 import type { FileStore, FileWriter } from './files.ts'
 import { gather } from './gather.ts'
-import { readPieces } from './pieces.ts'
+import { Pieces, type SealedFile } from './pieces.ts'
 
 export interface DirectoryFilesOptions {
   /**
@@ -53,11 +53,13 @@ export class DirectoryFiles implements FileStore {
     })
   }
 
-  async *read(id: string, from: number, to: number): AsyncGenerator<Buffer> {
+  read(id: string, from: number, to: number): AsyncIterable<Buffer> {
     const path = this.#path(id)
-    const status = await stat(path).catch(ignoreMissing)
-    const read = (at: number, end: number) => readAt(path, at, end - at).catch(ignoreMissing)
-    yield* readPieces({ id, size: status?.size, read }, from, to, pieceSize)
+    const open = async (): Promise<SealedFile> => ({
+      size: (await stat(path).catch(ignoreMissing))?.size,
+      read: (at, end, into) => readAt(path, at, end - at, into).catch(ignoreMissing)
+    })
+    return new Pieces(id, open, from, to, pieceSize)
   }
 
   async discard(id: string): Promise<void> {
@@ -91,10 +93,11 @@ async function writeAt(path: string, data: Buffer, start: number, isLast = false
   await withFile(path, 'r+', write).catch(throwLost)
 }
 
-async function readAt(path: string, start: number, length: number): Promise<Buffer> {
-  return await withFile(path, 'r', async (file) => {
-    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(length), 0, length, start)
-    return buffer.subarray(0, bytesRead)
+async function readAt(path: string, start: number, length: number, into: Buffer[]): Promise<void> {
+  await withFile(path, 'r', async (file) => {
+    const bytes = Buffer.allocUnsafeSlow(length)
+    const { bytesRead } = await file.read(bytes, 0, length, start)
+    into.push(bytes.subarray(0, bytesRead))
   })
 }
 

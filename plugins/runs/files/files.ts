@@ -18,7 +18,7 @@ export interface FileStore {
 }
 
 export interface FileWriter {
-  /** Resolves when the next chunk may come. */
+  /** Resolves when the next chunk may come, maybe in the same memory: what is kept of this one is a copy. */
   append(chunk: Buffer): Promise<void>
   /** Resolves when the whole file would survive a crash; only then can it be read. */
   seal(): Promise<void>

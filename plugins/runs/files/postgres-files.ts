@@ -1,10 +1,12 @@
+import { finished } from 'node:stream/promises'
 import pg from 'pg'
 import { peer } from '../../pg/peers.ts'
 import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
 import { lockTables, migrate, transaction } from '../table/transaction.ts'
+import { BinaryFields } from './binary-fields.ts'
 import type { FileStore, FileWriter } from './files.ts'
 import { type FileSink, gather } from './gather.ts'
-import { readPieces } from './pieces.ts'
+import { Pieces, type SealedFile } from './pieces.ts'
 
 export interface PostgresFilesOptions {
   /** Writes files. A connection is borrowed for each statement. */
@@ -99,24 +101,16 @@ export class PostgresFiles implements FileStore {
     return gather(chunkSize, sink, flushAfter)
   }
 
-  async *read(id: string, from: number, to: number): AsyncGenerator<Buffer> {
-    const { rows } = await this.#downloads.query(
-      `SELECT day, size::float8 FROM ${this.#schema}.files WHERE id = $1 AND sealed_at IS NOT NULL`,
-      [id]
-    )
-    const { day, size } = rows[0] ?? {}
-    const read = (at: number, end: number) => this.#readChunks(this.#chunksOf(day), id, at, end)
-    yield* readPieces({ id, size, read }, from, to, pieceSize)
-  }
-
-  /** Of all chunks from the one that `from` is in; those of a slow report are short. */
-  async #readChunks(chunks: string, id: string, from: number, to: number): Promise<Buffer> {
-    const ofFile = `file_id = ${pg.escapeLiteral(id)}`
-    return await this.#copy(`
-      SELECT substring(data FROM (greatest(${from} - start, 0) + 1)::integer FOR (${to} - greatest(${from}, start))::integer)
-      FROM ${chunks} WHERE ${ofFile} AND start < ${to}
-        AND start >= (SELECT max(start) FROM ${chunks} WHERE ${ofFile} AND start <= ${from})
-      ORDER BY start`)
+  read(id: string, from: number, to: number): AsyncIterable<Buffer> {
+    const open = async (): Promise<SealedFile> => {
+      const { rows } = await this.#downloads.query(
+        `SELECT day, size::float8 FROM ${this.#schema}.files WHERE id = $1 AND sealed_at IS NOT NULL`,
+        [id]
+      )
+      const { day, size } = rows[0] ?? {}
+      return { size, read: (at, end, into) => this.#copy(piece(this.#chunksOf(day), id, at, end), into) }
+    }
+    return new Pieces(id, open, from, to, pieceSize)
   }
 
   async discard(id: string): Promise<void> {
@@ -164,20 +158,18 @@ export class PostgresFiles implements FileStore {
   }
 
   /** A column of bytea, as binary: as text it would be twice as long, and pg's own `binary` spoils it. */
-  async #copy(query: string): Promise<Buffer> {
+  async #copy(query: string, into: Buffer[]): Promise<void> {
     const { to } = await copyStreams()
     const client = await this.#downloads.connect()
     // A connection that is lost says so here, too, and ends the process if nobody listens.
     const onError = (): void => {}
     client.on('error', onError)
     try {
-      const chunks: Buffer[] = []
-      for await (const chunk of client.query(to(`COPY (${query}) TO STDOUT (FORMAT binary)`))) {
-        chunks.push(chunk)
-      }
+      const fields = new BinaryFields(into)
+      const copied = client.query(to(`COPY (${query}) TO STDOUT (FORMAT binary)`))
+      await finished(copied.on('data', (bytes: Buffer) => fields.add(bytes)))
       client.off('error', onError)
       client.release()
-      return fieldsOf(Buffer.concat(chunks))
     } catch (error) {
       client.release(true)
       throw error
@@ -185,15 +177,14 @@ export class PostgresFiles implements FileStore {
   }
 }
 
-/** After 19 bytes of signature, flags and extension come the rows: the number of fields, and each after its length. */
-function fieldsOf(copied: Buffer): Buffer {
-  const fields: Buffer[] = []
-  for (let at = 19; copied.readInt16BE(at) === 1; ) {
-    const length = copied.readInt32BE(at + 2)
-    at += 6 + length
-    fields.push(copied.subarray(at - length, at))
-  }
-  return fields.length === 1 ? (fields[0] as Buffer) : Buffer.concat(fields)
+/** All chunks from the one that `from` is in; those of a slow report are short. */
+function piece(chunks: string, id: string, from: number, to: number): string {
+  const ofFile = `file_id = ${pg.escapeLiteral(id)}`
+  return `
+    SELECT substring(data FROM (greatest(${from} - start, 0) + 1)::integer FOR (${to} - greatest(${from}, start))::integer)
+    FROM ${chunks} WHERE ${ofFile} AND start < ${to}
+      AND start >= (SELECT max(start) FROM ${chunks} WHERE ${ofFile} AND start <= ${from})
+    ORDER BY start`
 }
 
 function ignoreLocked(error: unknown): void {

@@ -3,7 +3,7 @@ import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
 import { checkFileId, isFileId } from './file-id.ts'
 import type { FileStore, FileWriter } from './files.ts'
 import { gather } from './gather.ts'
-import { readPieces } from './pieces.ts'
+import { Pieces, type SealedFile } from './pieces.ts'
 
 interface Place {
   Bucket: string
@@ -119,15 +119,18 @@ export class S3Files implements FileStore {
     }
   }
 
-  async *read(id: string, from: number, to: number): AsyncGenerator<Buffer> {
+  read(id: string, from: number, to: number): AsyncIterable<Buffer> {
     const place = this.#place(id)
-    const read = async (at: number, end: number): Promise<Buffer | undefined> => {
-      const part = { ...place, Range: `bytes=${at}-${end - 1}` }
-      const object = await this.#s3.getObject(part).catch(ignoreMissing)
-      const bytes = await object?.Body?.transformToByteArray()
-      return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    }
-    yield* readPieces({ id, size: await this.#sizeOf(place), read }, from, to, pieceSize)
+    const open = async (): Promise<SealedFile> => ({
+      size: await this.#sizeOf(place),
+      read: async (at, end, into) => {
+        const part = { ...place, Range: `bytes=${at}-${end - 1}` }
+        const object = await this.#s3.getObject(part).catch(ignoreMissing)
+        const bytes = await object?.Body?.transformToByteArray()
+        if (bytes !== undefined) into.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+      }
+    })
+    return new Pieces(id, open, from, to, pieceSize)
   }
 
   async discard(id: string): Promise<void> {

@@ -1,27 +1,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { parse, type Range } from 'range-parser'
-import { logSafely } from '../../csv-export/guard.ts'
 import type { CsvOptions } from '../../csv-export/index.ts'
 import type { Internals } from '../../csv-export/internals.ts'
-import {
-  CSV_EXPORT_FILE_INCOMPLETE,
-  CSV_EXPORT_RANGE_NOT_SATISFIABLE,
-  CSV_EXPORT_RUN_EXPIRED
-} from '../errors.ts'
-import type { FileStore } from '../files/files.ts'
-import type { RunRow, Runs } from '../table/runs.ts'
-
-/** Milliseconds that a file outlives its run for a reader that has begun, and between two words of it that it still reads. */
-const readerGrace = 600_000
-const readerInterval = 60_000
-
-interface FilesOptions {
-  runs: Pick<Runs, 'keepForReader'>
-  files: FileStore
-  internals: Internals
-}
-
-type RunWithFile = RunRow & { sha256: string; file_id: string }
+import { CSV_EXPORT_RANGE_NOT_SATISFIABLE } from '../errors.ts'
+import { type FilesOptions, KeptFile, type RunWithFile } from './kept-file.ts'
 
 /**
  * Sends a kept file, or the part of it that is asked for: https://www.rfc-editor.org/rfc/rfc9110#section-14
@@ -33,7 +15,7 @@ export function sendRunFile(
   reply: FastifyReply,
   run: RunWithFile,
   csv: CsvOptions,
-  options: FilesOptions
+  options: FilesOptions & { internals: Internals }
 ): FastifyReply {
   const { report, rows, bytes, sha256 } = run
   const etag = `"${sha256}"`
@@ -54,7 +36,7 @@ export function sendRunFile(
     reply.code(206)
     headers['content-range'] = `bytes ${start}-${end}/${bytes}`
   }
-  const chunks = () => readKept(run, start, end + 1, reply, options)
+  const chunks = () => new KeptFile(run, start, end + 1, reply.log, options)
   const length = end + 1 - start
   const file = { csv, report, headers, length, rows: length === bytes ? rows : 0 }
   return options.internals.sendFile(reply, chunks, file)
@@ -78,33 +60,5 @@ function rangeOf(
 
 function hasEtag(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false
-  return header.split(',').some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag)
-}
-
-/** The bytes from `from` to before `to`, no more and no fewer. The file is kept while it is read, also by a client that stalls. */
-async function* readKept(
-  run: RunWithFile,
-  from: number,
-  to: number,
-  { log }: FastifyReply,
-  { runs, files }: FilesOptions
-): AsyncGenerator<Buffer> {
-  const { id, file_id: fileId } = run
-  if (!(await runs.keepForReader(run, readerGrace))) throw new CSV_EXPORT_RUN_EXPIRED(id)
-  const keeping = setInterval(() => {
-    runs
-      .keepForReader(run, readerGrace)
-      .catch((err) => logSafely(log, 'warn', { err, run: { id } }, 'a file that is read may not be kept'))
-  }, readerInterval)
-  try {
-    let at = from
-    for await (const chunk of files.read(fileId, from, to)) {
-      at += chunk.length
-      if (at > to) break
-      yield chunk
-    }
-    if (at !== to) throw new CSV_EXPORT_FILE_INCOMPLETE(fileId)
-  } finally {
-    clearInterval(keeping)
-  }
+  return header === '*' || header.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag)
 }

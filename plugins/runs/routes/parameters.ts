@@ -1,4 +1,5 @@
 import type { FastifyRequest, FastifySchema } from 'fastify'
+import { attempt } from '../../csv-export/guard.ts'
 import { CSV_EXPORT_INFINITE_PARAMETER, CSV_EXPORT_UNKNOWN_PARAMETER } from '../errors.ts'
 
 type Part = 'query' | 'body'
@@ -19,8 +20,10 @@ export function withParameters(schema: Pick<FastifySchema, 'querystring' | 'body
       // No body asks for a report without parameters. One that has a type was there, and its parser has left it to others.
       const isSent = request.body !== undefined || headers['content-type'] !== undefined
       if (!isSent && schema.body !== undefined) request.body = {}
-      const { body } = request
-      given.set(request, structuredClone({ query: { ...(query as object) }, body }))
+      const body = attempt(() => structuredClone(request.body))
+      // As a form with its files, or what is nested too deep: no JSON that could be kept with a run.
+      if (body === undefined) request.body = undefined
+      given.set(request, { query: structuredClone({ ...(query as object) }), body })
     },
     async preHandler(request: FastifyRequest): Promise<void> {
       const { validationError } = request

@@ -70,6 +70,9 @@ export function toRow({ parameters, viewer, ...row }: any): RunRow {
   }
 }
 
+/** Bytes: with parameters of that size together, a page ends. */
+const pageSize = 1_048_576
+
 /** The table of runs: every change of a run's state is a statement here. */
 export class Runs {
   readonly #pool: pg.Pool
@@ -115,17 +118,29 @@ export class Runs {
   }
 
   /**
-   * Those of an owner, the newest first.
+   * Those of an owner, the newest first: fewer than the limit where they would be too large together.
    * @param before the last one of the page before, which may be gone by now
+   * @returns them, and whether there are more
    */
-  async list(owner: string, limit: number, before?: { createdAt: number; id: string }): Promise<RunRow[]> {
+  async list(
+    owner: string,
+    limit: number,
+    before?: { createdAt: number; id: string }
+  ): Promise<{ page: RunRow[]; hasMore: boolean }> {
     const { rows } = await this.#pool.query(
-      `SELECT ${columns} FROM ${this.#schema}.runs
-       WHERE owner = $1 AND ($3::float8 IS NULL OR (runs.created_at, id) < (to_timestamp($3 / 1000)::timestamptz(3), $4::uuid))
-       ORDER BY runs.created_at DESC, id DESC LIMIT $2`,
+      `SELECT ${columns}, has_more FROM (
+         SELECT *, lead(id) OVER newest IS NOT NULL AS has_more,
+           sum(octet_length(parameters::text) + coalesce(octet_length(viewer::text), 0))
+             OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+         FROM ${this.#schema}.runs
+         WHERE owner = $1 AND ($3::float8 IS NULL OR (created_at, id) < (to_timestamp($3 / 1000)::timestamptz(3), $4::uuid))
+         WINDOW newest AS (ORDER BY created_at DESC, id DESC)
+         ORDER BY created_at DESC, id DESC LIMIT $2
+       ) AS runs
+       WHERE coalesce(bytes_before, 0) < ${pageSize} ORDER BY runs.created_at DESC, id DESC`,
       [owner, limit, before?.createdAt ?? null, before?.id ?? null]
     )
-    return rows.map(toRow)
+    return { page: rows.map(({ has_more, ...row }) => toRow(row)), hasMore: rows.at(-1)?.has_more ?? false }
   }
 
   /**

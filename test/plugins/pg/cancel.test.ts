@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import { copyRows, cursorRows } from '../../../plugins/pg/index.ts'
 import { connect, startDatabase, temporaryFolder, untilNoneBusy } from '../../database.ts'
 import { collect, isUsable, iterate, openPool, until, untilBack } from './pools.ts'
-import { makeCertificate, relayed } from './relays.ts'
+import { cancelRequest, makeCertificate, relayed } from './relays.ts'
 
 const url = await startDatabase(t, { rows: 2_000 })
 const database = await connect(t, url)
@@ -189,8 +189,6 @@ async function untilAsleep(): Promise<void> {
   const text = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
   while ((await database.query(text)).rows.length === 0);
 }
-
-const cancelRequest = /^0000001004d2162e[0-9a-f]{16}$/
 
 /** Cancels through a relay, and looks at what came there. */
 async function cancelThrough(t: Test, relay: { beginnings: Buffer[] }, pool: pg.Pool): Promise<void> {

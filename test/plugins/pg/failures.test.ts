@@ -7,7 +7,7 @@ import t from 'tap'
 import { copyRows, cursorRows } from '../../../plugins/pg/index.ts'
 import { connect, startDatabase, untilNoneBusy } from '../../database.ts'
 import { collect, isUsable, iterate, openPool, until, untilBack, untilOver } from './pools.ts'
-import { relayed } from './relays.ts'
+import { cancelRequest, relayed } from './relays.ts'
 
 // A read that fails costs no connection: every pool here has one alone, which must be there for the next statement.
 
@@ -161,48 +161,43 @@ t.test('a commit that fails is an error: what was read did not happen', async (t
   await isUsable(t, pool)
 })
 
-// These wait for seconds, as exports do for a database that does not answer, so they do it at the same time.
-t.test('what waits for a database that does not answer', async (t) => {
-  t.jobs = 3
-  const together = { buffered: true }
-
-  for (const lost of ['SELECT 3\0', 'COMMIT\0']) {
-    t.test(
-      `a connection lost after ${JSON.stringify(lost)}, before the server is ready again`,
-      together,
-      async (t) => {
-        const onAnswer = (answer: Buffer, app: Socket) => {
-          if (answer.includes(lost)) app.end()
-        }
-        const relay = await relayed(t, url, { onAnswer })
-        const pool = openPool(t, relay.url)
-        const rows = collect(cursorRows(pool, 'SELECT generate_series(1, 3)'))
-        if (lost === 'COMMIT\0') await rows
-        else await t.rejects(rows, { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE', statusCode: 503 })
-        while (pool.totalCount > 0) await once(pool, 'remove')
+for (const lost of ['SELECT 3\0', 'COMMIT\0']) {
+  t.test(
+    `a connection lost after ${JSON.stringify(lost)}, before the server is ready again, is back at once`,
+    async (t) => {
+      const onAnswer = (answer: Buffer, app: Socket) => {
+        if (answer.includes(lost)) app.end()
       }
-    )
-  }
+      const relay = await relayed(t, url, { onAnswer })
+      const pool = openPool(t, relay.url)
+      const rows = collect(cursorRows(pool, 'SELECT generate_series(1, 3)'))
+      if (lost === 'COMMIT\0') await rows
+      else await t.rejects(rows, { code: 'CSV_EXPORT_DATABASE_UNAVAILABLE', statusCode: 503 })
+      while (pool.totalCount > 0) await once(pool, 'remove')
+      const cancels = relay.beginnings.filter((beginning) => cancelRequest.test(beginning.toString('hex')))
+      t.equal(cancels.length, lost === 'COMMIT\0' ? 0 : 1, 'no answer to a cancel is waited for')
+    }
+  )
+}
 
-  t.test('a connection that does not come back clean in time is destroyed', together, async (t) => {
-    const relay = await relayed(t, url)
-    const pool = openPool(t, relay.url)
-    const rows = iterate(cursorRows(pool, 'SELECT generate_series(1, 1000)'))
-    const connection = once(pool, 'acquire')
-    await rows.next()
-    // Between two batches, so that it is asked to leave.
-    await once((await connection)[0].connection, 'portalSuspended')
-    await turn()
-    await turn()
-    const [socket] = relay.sockets as [Socket]
-    // Neither what is sent nor an end passes from now on, as where a network is cut.
-    socket.unpipe()
-    socket.pause()
-    const removed = once(pool, 'remove')
-    await rows.return()
-    await removed
-    await isUsable(t, pool)
-  })
+t.test('a connection that does not come back clean in time is destroyed', async (t) => {
+  const relay = await relayed(t, url)
+  const pool = openPool(t, relay.url)
+  const rows = iterate(cursorRows(pool, 'SELECT generate_series(1, 1000)'))
+  const connection = once(pool, 'acquire')
+  await rows.next()
+  // Between two batches, so that it is asked to leave.
+  await once((await connection)[0].connection, 'portalSuspended')
+  await turn()
+  await turn()
+  const [socket] = relay.sockets as [Socket]
+  // Neither what is sent nor an end passes from now on, as where a network is cut.
+  socket.unpipe()
+  socket.pause()
+  const removed = once(pool, 'remove')
+  await rows.return()
+  await removed
+  await isUsable(t, pool)
 })
 
 t.test('a database that is down is a 503', async (t) => {

@@ -31,6 +31,9 @@ export interface Relay {
   swallow(): void
 }
 
+/** Of 16 bytes, as hexadecimal digits. */
+export const cancelRequest = /^0000001004d2162e[0-9a-f]{16}$/
+
 const sslRequest = Buffer.from('0000000804d2162f', 'hex')
 
 /** A way to a database that sees what is sent. */

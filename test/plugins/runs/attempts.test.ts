@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { openCsv } from '../../../plugins/csv-export/stream/to-csv.ts'
-import { defineReport, type Report } from '../../../plugins/runs/index.ts'
+import { defineReport, type FileStore, type Report } from '../../../plugins/runs/index.ts'
 import { RunEvents } from '../../../plugins/runs/run-events.ts'
 import { Sweep } from '../../../plugins/runs/sweep.ts'
 import { RunRequests } from '../../../plugins/runs/table/run-requests.ts'
@@ -66,7 +66,7 @@ t.test('an attempt that has lost its claim changes nothing', async (t) => {
 })
 
 /** A worker without a queue. */
-async function openWorker(reports: Report[]) {
+async function openWorker(reports: Report[], files: FileStore = new MemoryFiles()) {
   const schema = newSchema()
   const runs = await openRuns(schema)
   const log = new Log()
@@ -83,7 +83,7 @@ async function openWorker(reports: Report[]) {
   const send = (name: string) => async (_client: unknown, run: string) => void sent.push([name, run])
   const worker = new Worker({
     runs,
-    files: new MemoryFiles(),
+    files,
     queue: {
       sendRun: send('run'),
       sendRunLater: async (run, seconds) => void later.push([run, seconds]),
@@ -204,10 +204,60 @@ t.test('a worker that closes gives back what it makes; what the queue took back 
   asked = gate()
   const closing = worker.attempt(id, never, false)
   await asked.opened
-  await worker.close()
+  worker.close()
   await closing
   t.match(await runs.get(id), { state: 'queued', attempt: 4, file_id: null })
   t.same(sent, [['run', id]])
+})
+
+/** A store one of whose functions never answers. */
+function hungFiles(name: 'create' | 'append' | 'seal') {
+  const asked = gate()
+  const hang = (): Promise<never> => {
+    asked.open()
+    return new Promise<never>(() => {})
+  }
+  const files = new MemoryFiles()
+  const create = files.create.bind(files)
+  files.create = name === 'create' ? hang : async (id) => ({ ...(await create(id)), [name]: hang })
+  return { files, asked: asked.opened }
+}
+
+for (const name of ['create', 'append', 'seal'] as const) {
+  t.test(
+    `a store that does not answer holds up neither a cancel nor a closing worker: ${name}`,
+    async (t) => {
+      const report = defineReport({ name: 'x', version: 1, parameters, rows: () => [{ a: 1 }] })
+      for (const isCancelled of [true, false]) {
+        const { files, asked } = hungFiles(name)
+        const { runs, worker } = await openWorker([report], files)
+        const { id } = await newRun(runs)
+        const attempt = worker.attempt(id, never, false)
+        await asked
+        if (isCancelled) await runs.close(id, { state: 'cancelled' }, 1_000, quietly)
+        else worker.close()
+        await attempt
+        t.match(await runs.get(id), { state: isCancelled ? 'cancelled' : 'queued', file_id: null })
+      }
+    }
+  )
+}
+
+t.test('a file of the attempt before that cannot be removed is left to a sweep', async (t) => {
+  const report = defineReport({ name: 'x', version: 1, parameters, rows: () => [{ a: 1 }] })
+  const files = new MemoryFiles()
+  files.discard = async () => {
+    throw Object.assign(new Error('denied'), { code: 'EACCES' })
+  }
+  const { runs, worker, log } = await openWorker([report], files)
+  const { id } = await newRun(runs)
+  const before = await runs.claim(id, randomUUID())
+  await worker.attempt(id, never, false)
+  t.match(await runs.get(id), { state: 'succeeded', attempt: 2 })
+  t.match(await log.find(/^a file was not removed$/), {
+    fileId: before?.run.file_id,
+    err: { code: 'EACCES' }
+  })
 })
 
 t.test('what another attempt may mend', async (t) => {
@@ -220,6 +270,8 @@ t.test('what another attempt may mend', async (t) => {
     new Error('Connection terminated unexpectedly'),
     new Error('no rows', { cause: { code: 'EAI_AGAIN' } }),
     { $fault: 'server' },
+    { $fault: 'client', name: 'RequestTimeout', $metadata: { httpStatusCode: 400 } },
+    { $fault: 'client', name: 'Unknown', $metadata: { httpStatusCode: 429 } },
     { name: 'TimeoutError', $retryable: {} }
   ]) {
     t.ok(isTransient(error), JSON.stringify(error))
@@ -235,6 +287,8 @@ t.test('what another attempt may mend', async (t) => {
   t.notOk(isTransient(unreadable), 'unreadable')
   for (const error of [
     { $fault: 'client' },
+    { $fault: 'client', name: 'AccessDenied', $metadata: { httpStatusCode: 403 } },
+    { name: 'RequestTimeout' },
     { code: '22012' },
     { code: 8 },
     new Error('Connection'),
@@ -266,6 +320,7 @@ t.test('sweeps go on after one that failed, and end when they are stopped', asyn
     },
     files: Object.assign(files, { sweep: quietly }),
     interval: 1,
+    closeGrace: 5_000,
     forgetAfter: 1,
     log: { warn: (_fields: object, message: string) => failures.push(message) } as never
   })
@@ -277,6 +332,23 @@ t.test('sweeps go on after one that failed, and end when they are stopped', asyn
   t.equal(sweeps, after)
   t.same(failures, ['a sweep of the runs failed'])
   t.equal(files.kept.size, 0)
+})
+
+t.test('a sweep whose store does not answer is left to itself when it is stopped', async (t) => {
+  const asked = gate()
+  const files = new MemoryFiles()
+  files.list = async function* () {
+    asked.open()
+    await new Promise(() => {})
+  }
+  const runs = { expire: async () => [], forget: quietly, unknownFiles: async () => [] }
+  const sweep = new Sweep({ runs, files, interval: 1, closeGrace: 10, forgetAfter: 1, log: {} as never })
+  sweep.start()
+  // As a server that is up.
+  const up = setInterval(() => {}, 1_000)
+  await asked.opened
+  await t.resolves(sweep.stop())
+  clearInterval(up)
 })
 
 t.test('a file that cannot be removed holds up no other', async (t) => {
@@ -293,6 +365,7 @@ t.test('a file that cannot be removed holds up no other', async (t) => {
     runs: { expire: async () => [stuck, other], forget: quietly, unknownFiles: async () => [] },
     files,
     interval: 1,
+    closeGrace: 5_000,
     forgetAfter: 1,
     log: { warn: (fields: object) => warnings.push(fields) } as never
   })

@@ -119,6 +119,7 @@ t.test('a kept file is sent whole, or the part of it that is asked for', async (
     ['if-range: "other"', 200],
     ['if-range: Fri, 27 Nov 2026 14:00:00 GMT', 200],
     ['if-none-match: "other"', 206],
+    ['if-none-match: "other, *, others"', 206],
     [`if-none-match: "other", W/${etag}`, 304],
     ['if-none-match: *', 304]
   ] as const) {
@@ -134,6 +135,9 @@ t.test('a kept file is sent whole, or the part of it that is asked for', async (
     checkHead(head.headers, { ...plain, 'content-length': String(bytes), 'content-range': null })
     t.equal(head.headers.get('export-id'), null)
   }
+  const unchanged = await curlReply('--head', '-H', `if-none-match: ${etag}`, file)
+  t.equal(unchanged.status, 304)
+  t.equal(unchanged.headers.get('content-length'), null, 'a cache would take it for the length of the file')
 
   const none = await finishedRun(url, 'empty')
   t.match(none.result, { bytes: 0, rows: 0 })
@@ -291,6 +295,7 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
     runs: new Runs(pool, schema),
     files,
     interval: 10_000,
+    closeGrace: 5_000,
     forgetAfter: 3_600_000,
     log: new Log() as never
   })

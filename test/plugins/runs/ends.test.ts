@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
 import t from 'tap'
 import { defineReport, type Report, type Run } from '../../../plugins/runs/index.ts'
 import { gate } from '../../helper.ts'
@@ -156,6 +157,34 @@ t.test('a process that closes leaves what onFinished is about to another one', a
   t.match(await calledAgain.opened, { id: run.id })
 })
 
+t.test('a run is given back before others close what it reads, or wait for its end', async (t) => {
+  const schema = newSchema()
+  const asked = gate<AbortSignal>()
+  const report = defineReport({
+    name: 'endless',
+    version: 1,
+    parameters: noParameters,
+    async rows({ signal }) {
+      asked.open(signal)
+      await once(signal, 'abort')
+      return []
+    }
+  })
+  const { app, url } = await serveRuns(t, {
+    connectionString,
+    schema,
+    reports: [report],
+    // As a pool does whose connections are in use.
+    after: (app) =>
+      app.addHook('onClose', async () => void ((await asked.opened).aborted || t.fail('too late')))
+  })
+  const { body } = await post(url, 'endless')
+  await asked.opened
+  await app.close()
+  const other = await serveRuns(t, { connectionString, schema, reports: [report], concurrency: 0 })
+  t.match((await ask(`${other.url}/runs/${body.id}`)).body, { state: 'queued', attempt: 1 })
+})
+
 t.test('the log and the channels tell of runs', async (t) => {
   const told: [string, Run][] = []
   for (const name of ['queued', 'started', 'taken-over', 'finished']) {
@@ -264,7 +293,14 @@ t.test('a file that cannot be removed is logged, and left to a sweep', async (t)
       throw new RangeError('no')
     }
   })
-  const { url, log } = await serveRuns(t, { connectionString, files: new Stubborn(), reports: [failing] })
+  const { url, log } = await serveRuns(t, {
+    connectionString,
+    files: new Stubborn(),
+    reports: [failing, numbers]
+  })
   t.match(await finishedRun(url, 'failing'), { state: 'failed', error: { code: 'RangeError' } })
   t.match(await log.find(/^a file was not removed$/), { level: 40, err: { message: 'not now' } })
+  const { id } = await finishedRun(url, 'numbers')
+  t.equal((await ask(`${url}/runs/${id}`, { method: 'DELETE' })).status, 204, 'its run is gone all the same')
+  t.equal((await ask(`${url}/runs/${id}`)).status, 404)
 })

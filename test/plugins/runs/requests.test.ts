@@ -161,6 +161,27 @@ t.test('parameters that nobody has read are no report without parameters', async
   t.same((await ask(`${url}/runs`)).body, [])
 })
 
+t.test('what cannot be JSON is no parameters', async (t) => {
+  const { url } = await serveRuns(t, {
+    connectionString,
+    reports: [numbers, nested],
+    concurrency: 0,
+    before: (app) => app.register(multipart, { attachFieldsToBody: true })
+  })
+  const form = await curlReply('-F', 'count=@-;filename=x', `${url}/reports/numbers/runs`)
+  t.equal(form.status, 400)
+  t.match(JSON.parse(form.body.toString()), { message: 'parameters must be object' })
+  const deep = '['.repeat(50_000) + ']'.repeat(50_000)
+  const reply = await fetch(`${url}/reports/nested/runs`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: `{"list":[{"a":${deep}}]}`
+  })
+  t.equal(reply.status, 400)
+  t.match(await reply.json(), { message: 'parameters must be object' })
+  t.same((await ask(`${url}/runs`)).body, [])
+})
+
 t.test('a run is accepted with where it is', async (t) => {
   const { url } = await serveRuns(t, { connectionString, prefix: '/api' })
   const accepted = await ask(`${url}/api/reports/numbers.csv?count=2`, {

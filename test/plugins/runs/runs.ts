@@ -35,6 +35,8 @@ export interface RunsServerOptions extends Partial<RunsOptions> {
   server?: object
   /** Called before the plugins are registered. */
   before?: (app: FastifyInstance) => unknown
+  /** Called after they are. */
+  after?: (app: FastifyInstance) => unknown
 }
 
 let schemas = 0
@@ -45,7 +47,7 @@ export const newSchema = (): string => `runs_${schemas++}`
 /** Servers with runs, on real sockets, which share a database; the owner is the header `user`. */
 export async function serveRuns(
   t: Test,
-  { defaults, server, before, ...options }: RunsServerOptions
+  { defaults, server, before, after, ...options }: RunsServerOptions
 ): Promise<TestServer> {
   const log = new Log()
   const app = Fastify({ logger: { stream: log.stream }, ...server }) as unknown as FastifyInstance
@@ -58,6 +60,7 @@ export async function serveRuns(
     owner: ({ headers }) => String(headers.user ?? 'ann'),
     ...options
   })
+  await after?.(app)
   await app.listen({ host: '127.0.0.1', port: 0 })
   t.teardown(() => app.close())
   return { app, url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, log }

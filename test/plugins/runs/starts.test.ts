@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import csvExport from '../../../plugins/csv-export/index.ts'
 import csvRuns, { PostgresFiles } from '../../../plugins/runs/index.ts'
+import { Queue } from '../../../plugins/runs/queue.ts'
 import { openPool } from '../pg/pools.ts'
 import { finishedRun, MemoryFiles, newSchema, numbers, serveRuns, startEmptyPostgres } from './runs.ts'
 
@@ -75,3 +77,27 @@ t.test(
     t.match(await finishedRun(silent.url, 'numbers'), { state: 'succeeded' })
   }
 )
+
+t.test('how long a run is left goes by the clock of the database', async (t) => {
+  const schema = newSchema()
+  const queue = await Queue.start({
+    pool: database,
+    connectionString,
+    name: 'skewed',
+    schema,
+    notify: false,
+    pollingInterval: 1,
+    closeGrace: 1_000,
+    onError: () => {}
+  })
+  t.teardown(() => queue.stop())
+  const { now } = Date
+  Date.now = () => now() + 3_600_000
+  t.teardown(() => Object.assign(Date, { now }))
+  await queue.sendRunLater(randomUUID(), 10)
+  const { rows } = await database.query(
+    `SELECT extract(epoch FROM start_after - now())::float8 AS seconds FROM ${schema}.job WHERE name = 'skewed.runs'`
+  )
+  const [{ seconds }] = rows
+  t.ok(seconds > 8 && seconds <= 20, `${seconds} s`)
+})

@@ -56,6 +56,23 @@ t.test('the runs of an owner come in pages that new and deleted runs do not shif
   }
 })
 
+t.test('a page ends where its runs have become too large for one', async (t) => {
+  const { url } = await serveRuns(t, { connectionString, concurrency: 0, maxOpenPerOwner: 0 })
+  const label = 'x'.repeat(600_000)
+  for (let count = 0; count < 6; count++) await post(url, 'numbers', { json: { count, label } })
+  const pages: number[][] = []
+  for (let path: string | undefined = '/runs'; path !== undefined; ) {
+    const { body, headers }: Answer = await ask(`${url}${path}`)
+    pages.push(body.map(({ parameters }: { parameters: { count: number } }) => parameters.count))
+    path = /<(.*)>; rel="next"/.exec(headers.get('link') ?? '')?.[1]
+  }
+  t.same(pages, [
+    [5, 4],
+    [3, 2],
+    [1, 0]
+  ])
+})
+
 t.test('who waits for a run hears of its end at once', async (t) => {
   const { report, asked, release } = heldReport()
   const { url } = await serveRuns(t, { connectionString, reports: [report] })

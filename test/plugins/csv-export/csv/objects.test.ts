@@ -118,6 +118,7 @@ t.test('a cast cannot give its cell separators of its own', async (t) => {
     { quote: false },
     { quote: "'" },
     { quote: '' },
+    { escape: '\\' },
     { delimiter: ';' },
     { recordDelimiter: '\r\n' },
     { record_delimiter: 'windows' },
@@ -126,7 +127,12 @@ t.test('a cast cannot give its cell separators of its own', async (t) => {
     const message = /^row 1: column "a": a cast returned its own "\w+": it has to be that of the whole file$/
     t.throws(() => withOptions(options), { code: 'CSV_EXPORT_INVALID_ROW', message })
   }
-  for (const options of [{ quote: true }, { quote: '"' }, { delimiter: ',' }, { delimiter: undefined }]) {
+  for (const options of [
+    { quote: true },
+    { quote: '"', escape: '"' },
+    { delimiter: ',' },
+    { delimiter: undefined }
+  ]) {
     t.equal(withOptions(options), '"x,y",z\n')
   }
   t.equal(withOptions({ delimiter: undefined }, { delimiter: ';' }), 'x,y;z\n')

@@ -1,11 +1,25 @@
 import t from 'tap'
 import { numberText } from '../../../../plugins/csv-export/csv/plain-values.ts'
+import { bothWays, encode } from './encoding.ts'
 import { checkDates, checkPlainRows } from './plain-files.ts'
 
 // Many more are in test/long.
 
 t.test('plain rows are written as csv-stringify writes them', async (t) => {
   checkPlainRows(t, 10_000)
+})
+
+t.test('each cell of plain rows is asked for once', async (t) => {
+  for (const encoder of bothWays) {
+    let count = 0
+    const row = () => ({
+      get id() {
+        return ++count
+      },
+      name: 'x'
+    })
+    t.equal(encode([row(), row(), row()], { encoder, header: false }), '1,x\n2,x\n3,x\n')
+  }
 })
 
 t.test('a number has the text that JavaScript gives it', async (t) => {

@@ -87,6 +87,8 @@ t.test('what would be a blank record is an error that names the row', async (t) 
   const own: Record<string, object> = {
     Buffer: Buffer.from('x'),
     Promise: new QueryBuilder(),
+    // biome-ignore lint/suspicious/noThenProperty: some promises are objects of no class
+    'Promise \\(await': { then() {} },
     Headers: new Headers({ a: '1' }),
     URLSearchParams: new URLSearchParams('a=1'),
     FormData: new FormData(),

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { PassThrough, type Readable } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
@@ -80,6 +81,37 @@ for (const version of ['--http1.1', '--http1.0', '--http2-prior-knowledge']) {
       const { code } = await curl(version, '--max-time', '10', url)
       t.not(code, 0, 'is no file that is cut at that length')
       t.match(await thrown.opened, { code: 'CSV_EXPORT_REPLY_SENT' })
+    }
+  )
+}
+
+for (const http2 of [false, true]) {
+  t.test(
+    `an error reply that a hook makes wait, instead of a body with trailers, HTTP/${http2 ? 2 : 1.1}`,
+    async (t) => {
+      const { url } = await serve(
+        t,
+        (app) => {
+          app.addHook('onSend', async (_request, _reply, payload) => {
+            if (typeof payload === 'string') await setTimeout(30)
+            return payload
+          })
+          app.setErrorHandler((error: { code: string }, { query }, reply) =>
+            (query as { export?: string }).export ? reply.csv([{ code: error.code }]) : reply.send(error)
+          )
+          app.get('/', (_request, reply) =>
+            reply.csv(async function* ({ signal }) {
+              await once(signal, 'abort')
+              yield { never: 1 }
+            })
+          )
+        },
+        { http2, server: { handlerTimeout: 50 } }
+      )
+      const get = (path: string) =>
+        curl('--raw', http2 ? '--http2-prior-knowledge' : '--http1.1', '-H', 'TE: trailers', url + path)
+      t.match(await get('/'), { code: 0, body: /FST_ERR_HANDLER_TIMEOUT/ })
+      t.match(await get('/?export=1'), { code: 0, body: /code\nFST_ERR_HANDLER_TIMEOUT\n/ })
     }
   )
 }

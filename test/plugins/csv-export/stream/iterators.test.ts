@@ -88,27 +88,61 @@ t.test('a generator that was let go of unopened is refused, too', async (t) => {
   for (const path of ['/headed', '/refused']) t.match(await (await fetch(url + path)).json(), refusal)
 })
 
-t.test('an export keeps all rows of its generator, whoever else is given it', async (t) => {
-  const { opened: asked, open: ask } = gate()
-  const { opened: goesOn, open: goOn } = gate()
-  async function* waiting(): AsyncGenerator<Row> {
-    yield { id: 0 }
-    ask()
-    await goesOn
-    yield { id: 1 }
-    yield { id: 2 }
-  }
-  const rows = waiting()
-  const { url } = await serve(t, (app) => {
-    app.get('/', (_request, reply) => reply.csv(rows))
-    app.get('/wrong', (_request, reply) => reply.csv(rows, { delimiter: '' }))
-    app.get('/function', (_request, reply) => reply.csv(() => rows))
+const shared: Record<string, (rows: AsyncGenerator<Row>) => AsyncIterable<Row>> = {
+  generator: (rows) => rows,
+  stream: (rows) => Readable.from(rows),
+  'web stream': (rows) => ReadableStream.from(rows)
+}
+
+for (const [kind, make] of Object.entries(shared)) {
+  t.test(`an export keeps all rows of its ${kind}, whoever else is given it`, async (t) => {
+    const { opened: asked, open: ask } = gate()
+    const { opened: goesOn, open: goOn } = gate()
+    async function* waiting(): AsyncGenerator<Row> {
+      yield { id: 0 }
+      ask()
+      await goesOn
+      yield { id: 1 }
+      yield { id: 2 }
+    }
+    const rows = make(waiting())
+    const { url, log } = await serve(t, (app) => {
+      app.get('/', (_request, reply) => reply.csv(rows))
+      app.get('/wrong', (_request, reply) => reply.csv(rows, { delimiter: '' }))
+      app.get('/function', (_request, reply) => reply.csv(() => rows))
+    })
+    const first = fetch(url)
+    await asked
+    for (const path of ['/', '/wrong', '/function']) {
+      t.match(await (await fetch(url + path)).json(), refusal, path)
+    }
+    goOn()
+    t.equal(await (await first).text(), csv)
+    t.notOk(log.lines.some(({ msg }) => msg === 'the clean-up of a source failed'))
   })
-  const first = fetch(url)
-  await asked
-  for (const path of ['/', '/wrong', '/function']) {
-    t.match(await (await fetch(url + path)).json(), refusal, path)
+}
+
+t.test('an iterator that has failed is over, as in a loop; one whose row is wrong is not', async (t) => {
+  const failing: Record<string, () => unknown> = {
+    throws: () => {
+      throw new Error('lost')
+    },
+    rejects: () => Promise.reject(new Error('lost'))
   }
-  goOn()
-  t.equal(await (await first).text(), csv)
+  const wrong: Record<string, () => unknown> = {
+    'gives a wrong row': () => ({ done: false, value: 5 }),
+    'gives a wrong row later': async () => ({ done: false, value: 5 }),
+    'gives no step': () => 5
+  }
+  for (const [name, last] of Object.entries({ ...failing, ...wrong })) {
+    for (const batches of [false, true]) {
+      const row = { id: 1 }
+      const steps = [() => ({ done: false, value: batches ? [row] : row }), last]
+      let returned = 0
+      const iterator = { next: () => steps.shift()?.(), return: () => void returned++ }
+      const source = { [Symbol.asyncIterator]: () => iterator } as unknown as AsyncIterable<any>
+      await t.rejects(Readable.from(toCsv(source, { batches })).toArray())
+      t.equal(returned, name in wrong ? 1 : 0, `${name}, batches: ${batches}`)
+    }
+  }
 })

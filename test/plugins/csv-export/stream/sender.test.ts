@@ -15,13 +15,16 @@ function send(write: (sender: Sender) => void) {
     }
   }
   const destination = Object.assign(new EventEmitter(), {
+    writableNeedDrain: false,
     write: () => {
       write(sender)
       return false
     }
   })
   const sender = new Sender(destination, {
-    stallTimeout: 0,
+    transport: destination,
+    stallTimeout: 61_013,
+    isClientAsked: () => true,
     onStalled() {},
     onError(error) {
       errors.push(error)
@@ -43,7 +46,10 @@ t.test('chunks are let go of when a write throws, once that has been told', { ti
 })
 
 t.test('chunks are let go of when a write ends the export', { timeout: 5_000 }, async (t) => {
+  const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length
+  const before = timers()
   const { sent, released, errors } = send((sender) => sender.stop())
   await Promise.all([sent, released])
   t.same(errors, [])
+  t.equal(timers(), before, 'no timer waits')
 })

@@ -97,7 +97,7 @@ function old(properties: object, state: object = {}) {
     on() {},
     listenerCount: () => 0,
     readableFlowing: null,
-    _readableState: { endEmitted: false, destroyed: false, ...state },
+    _readableState: Object.assign(state, { endEmitted: false, destroyed: false, ...state }),
     ...properties
   })
 }
@@ -268,6 +268,30 @@ t.test('one that somebody else has come to while a hook waited is refused by its
   })
   const error = await (await fetch(url)).json()
   t.match(error, { code: 'CSV_EXPORT_SOURCE_USED', message: /^rows is a stream / })
+})
+
+t.test('one of readable-stream 3 that is destroyed before its end is no whole file', async (t) => {
+  const state = { endEmitted: false, destroyed: false }
+  const destroyed = () =>
+    old(
+      {
+        async *[Symbol.asyncIterator]() {
+          yield* rows
+          // Its own iterator says no more of it.
+          state.destroyed = true
+        }
+      },
+      state
+    )
+  const { ask, receipts } = await serveStreams(t, { destroyed })
+  for (const way of ways) {
+    Object.assign(state, { destroyed: false })
+    t.match(await (await ask(way, 'destroyed')).json(), {
+      code: 'CSV_EXPORT_SOURCE_FAILED',
+      message: 'the source failed: its stream was destroyed before its end'
+    })
+    t.match(receipts.pop(), { status: 'source_failed', errorCode: 'CSV_EXPORT_SOURCE_FAILED' }, way)
+  }
 })
 
 t.test('one that was empty is', async (t) => {

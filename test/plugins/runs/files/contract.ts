@@ -86,6 +86,20 @@ export function contract(
     t.ok((await read(tested, id, 0, length)).equals(bytesOf(length)))
   })
 
+  t.test('a source may use the memory of a chunk again', async (t) => {
+    const id = randomUUID()
+    const writer = await store.create(id)
+    const chunk = Buffer.alloc(1_000)
+    const length = chunkSize + 1_000
+    for (let at = 0; at < length; at += chunk.length) {
+      bytesOf(chunk.length, at).copy(chunk)
+      await writer.append(chunk.subarray(0, length - at))
+    }
+    chunk.fill(0)
+    await writer.seal()
+    t.ok((await read(tested, id, 0, length)).equals(bytesOf(length)))
+  })
+
   t.test('a part of a file comes from any border to any other', async (t) => {
     const length = 2 * chunkSize + 1_000
     const id = await makeFile(tested, length)
@@ -204,7 +218,7 @@ export function contract(
     const reader = iterate<Buffer>(store.read(id, 0, 2 * chunkSize))
     const first = reader.next()
     await reader.return()
-    t.ok((await first).value.length > 0)
+    await first
     t.equal(await held(), 0)
     t.ok((await reader.next()).done)
   })
@@ -215,9 +229,14 @@ export function contract(
     const reader = iterate<Buffer>(store.read(id, 0, length))
     await reader.next()
     await store.discard(id)
-    await t.rejects(reader.next(), { code: 'CSV_EXPORT_FILE_INCOMPLETE' })
+    // Some have a part of the piece that was read.
+    await t.rejects(drain(reader), { code: 'CSV_EXPORT_FILE_INCOMPLETE' })
     t.equal(await held(), 0)
   })
+}
+
+async function drain(reader: AsyncIterator<Buffer>): Promise<void> {
+  while (!(await reader.next()).done);
 }
 
 /** @param length bytes; no more than a few pieces of it are in memory */

@@ -1,0 +1,177 @@
+import { readFileSync } from 'node:fs'
+import { connect as connectHttp2 } from 'node:http2'
+import { connect, type Socket } from 'node:net'
+import { Transform } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
+import type { FastifyReply, RouteShorthandOptions } from 'fastify'
+import t, { type Test } from 'tap'
+import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { curl, gate, serve } from '../../../helper.ts'
+import { makeCertificate } from '../../../interop/servers.ts'
+import { skipWithout } from '../../../programs.ts'
+
+// Who has ended a reply, where both sides could have.
+
+const errorOf = (syscall: string, code: string) => Object.assign(new Error(code), { code, syscall })
+
+interface Begun {
+  receipt: Promise<Receipt>
+  /** Of the client, below TLS and HTTP/2. */
+  socket: Socket
+}
+
+/** An export that runs, and has begun, over a connection of its own. */
+async function begin(
+  t: Test,
+  protocol: 'http1' | 'http2' | 'tls',
+  { server = {}, ...options }: { server?: object; whileRunning?(reply: FastifyReply): void } = {}
+): Promise<Begun> {
+  const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const isHttp2 = protocol === 'http2'
+  const { url } = await serve(
+    t,
+    (app) => {
+      app.get('/', (_request, reply) =>
+        reply.csv(async function* ({ signal }) {
+          yield { a: 1 }
+          await setTimeout(20)
+          options.whileRunning?.(reply)
+          await setTimeout(2_000, undefined, { signal }).catch(() => {})
+        })
+      )
+    },
+    { http2: isHttp2, server, defaults: { onReceipt } }
+  )
+  const socket = connect(Number(new URL(url).port), '127.0.0.1').on('error', () => {})
+  t.teardown(() => socket.destroy())
+  const begun = gate<unknown>()
+  if (isHttp2) {
+    const session = connectHttp2(url, { createConnection: () => socket }).on('error', () => {})
+    session
+      .request({ ':path': '/' })
+      .on('error', () => {})
+      .once('data', begun.open)
+  } else {
+    const stream = protocol === 'tls' ? connectTls({ socket, rejectUnauthorized: false }) : socket
+    stream.on('error', () => {}).once('data', begun.open)
+    stream.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+  }
+  await begun.opened
+  return { receipt, socket }
+}
+
+for (const [what, error] of Object.entries({
+  'a database that refuses a connection': errorOf('connect', 'ECONNREFUSED'),
+  'a database whose connection is reset': errorOf('read', 'ECONNRESET')
+})) {
+  for (const protocol of ['http1', 'http2'] as const) {
+    t.test(`raw.destroy() with the error of ${what} is no client that left: ${protocol}`, async (t) => {
+      const { receipt } = await begin(t, protocol, { whileRunning: ({ raw }) => void raw.destroy(error) })
+      t.match(await receipt, { status: 'source_failed', errorCode: error.code })
+    })
+  }
+}
+
+t.test('nor is a reply that is destroyed so before its head', async (t) => {
+  const receipts: Receipt[] = []
+  const { url } = await serve(
+    t,
+    (app) => {
+      const onSend = async (_request: unknown, { raw }: FastifyReply, payload: unknown) => {
+        raw.destroy(errorOf('read', 'ECONNRESET'))
+        return payload
+      }
+      app.get('/', { onSend }, (_request, reply) => reply.csv([{ a: 1 }]))
+    },
+    { defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+  )
+  t.match(await curl(url), { code: 56 })
+  t.same(receipts, [], 'no export has begun')
+})
+
+t.test('nor is a socket that is destroyed with the error of another connection', async (t) => {
+  const { receipt } = await begin(t, 'http1', {
+    whileRunning: ({ request }) => void request.socket.destroy(errorOf('connect', 'ECONNREFUSED'))
+  })
+  t.match(await receipt, { status: 'source_failed', errorCode: 'ECONNREFUSED' })
+})
+
+t.test('a client that sends what is no HTTP/2 has ended it', async (t) => {
+  const { receipt, socket } = await begin(t, 'http2')
+  socket.write('these bytes are no frame of HTTP/2, whatever they are')
+  t.match(await receipt, { status: 'client_gone' })
+})
+
+t.test(
+  'a client whose bytes TLS cannot read has ended it',
+  {
+    skip: skipWithout('openssl', 'openssl', 'version')
+  },
+  async (t) => {
+    const { key, certificate, remove } = makeCertificate()
+    t.teardown(remove)
+    const server = { https: { key: readFileSync(key), cert: readFileSync(certificate) } }
+    const { receipt, socket } = await begin(t, 'tls', { server })
+    const applicationData = [0x17, 3, 3, 0, 32]
+    socket.write(Buffer.from([...applicationData, ...Buffer.alloc(32)]))
+    t.match(await receipt, { status: 'client_gone' })
+  }
+)
+
+const late = 300
+
+/** What the server itself takes its time for, when the source has ended. */
+const delays: Record<string, { route: RouteShorthandOptions; prepare?(reply: FastifyReply): void }> = {
+  'a trailer': {
+    route: {},
+    prepare: (reply) => void reply.trailer('x-late', async () => setTimeout(late, 'late'))
+  },
+  "a hook's stage": {
+    route: {
+      onSend: async (_request, _reply, payload) =>
+        (payload as NodeJS.ReadableStream).pipe(
+          new Transform({
+            transform: (chunk, _encoding, done) => done(null, chunk),
+            flush: (done) => void setTimeout(late).then(() => done())
+          })
+        )
+    }
+  }
+}
+
+for (const [what, { route, prepare }] of Object.entries(delays)) {
+  for (const http2 of [false, true]) {
+    const start = async (t: Test, stallTimeout: number) => {
+      const { opened: receipt, open: onReceipt } = gate<Receipt>()
+      const { url } = await serve(
+        t,
+        (app) => {
+          app.get('/', route, (_request, reply) => {
+            prepare?.(reply)
+            return reply.csv([{ a: 1 }])
+          })
+        },
+        { http2, defaults: { onReceipt, stallTimeout } }
+      )
+      return { url, receipt }
+    }
+
+    t.test(`a client is not stalled while ${what} is waited for, HTTP/${http2 ? 2 : 1.1}`, async (t) => {
+      const { url, receipt } = await start(t, late / 4)
+      t.match(await curl(...(http2 ? ['--http2-prior-knowledge'] : []), url), { code: 0, body: 'a\n1\n' })
+      t.match(await receipt, { status: 'complete' })
+    })
+
+    if (http2) continue
+    t.test(`a client that ends its side meanwhile has left, ${what}`, async (t) => {
+      const { url, receipt } = await start(t, 0)
+      const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
+      socket.on('error', () => {}).resume()
+      socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+      socket.once('data', () => socket.end())
+      t.match(await receipt, { status: 'client_gone' })
+      socket.destroy()
+    })
+  }
+}
