@@ -65,13 +65,13 @@ export class BatchedRows<T> implements AsyncIterable<T> {
       while (this.#index === this.#batch.length && !this.#ended) await this.#advance()
       return this.#ended ? done : this.#take()
     } catch (error) {
-      // Left meanwhile.
-      if (this.#ended) return done
+      const isLeft = this.#ended
       this.#finish()
-      throw error
+      if (!isLeft) throw error
     } finally {
       this.#waiting--
     }
+    return done
   }
 
   async #advance(): Promise<void> {
