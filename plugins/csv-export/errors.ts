@@ -27,6 +27,9 @@ export const CSV_EXPORT_INVALID_BATCH = createError(
   TypeError
 )
 
+/** A page of `keysetPages()` that would lose rows, or give some twice. */
+export const CSV_EXPORT_INVALID_PAGE = createError('CSV_EXPORT_INVALID_PAGE', '%s: %s', 500)
+
 export const CSV_EXPORT_INVALID_ROW = createError('CSV_EXPORT_INVALID_ROW', '%s: %s', 500, TypeError)
 
 export const CSV_EXPORT_FORMULA = createError(

@@ -278,6 +278,7 @@ export type {
   Receipt,
   ReceiptStore
 } from './receipts/receipts.ts'
+export { type KeysetPage, type KeysetPagesOptions, keysetPages } from './stream/keyset-pages.ts'
 export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {
   BatchOptions,

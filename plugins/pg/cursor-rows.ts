@@ -4,7 +4,8 @@ import { CSV_EXPORT_EQUAL_NAMES, CSV_EXPORT_INVALID_OPTION } from './errors.ts'
 import { onCopy, onDescription } from './insides.ts'
 import { peer } from './peers.ts'
 import type { Session } from './session.ts'
-import { checkArguments, type Statement, StatementRows } from './statement-rows.ts'
+import type { SqlStatement } from './sql.ts'
+import { asText, readCall, type Statement, StatementRows } from './statement-rows.ts'
 
 /** A row as PostgreSQL's own text, in the order of its columns: no digit of a numeric, bigint or timestamp is lost. */
 export type TextRow = (string | null)[]
@@ -44,15 +45,24 @@ export interface CursorRowsOptions {
 export function cursorRows(
   pool: pg.Pool,
   text: string,
-  values: readonly unknown[] = [],
-  { signal, batchSize = 100 }: CursorRowsOptions = {}
+  values?: readonly unknown[],
+  options?: CursorRowsOptions
+): CursorRows
+/** @param statement of `sql`, whose values are its parameters */
+export function cursorRows(pool: pg.Pool, statement: SqlStatement, options?: CursorRowsOptions): CursorRows
+export function cursorRows(
+  pool: pg.Pool,
+  query: string | SqlStatement,
+  valuesOrOptions?: readonly unknown[] | CursorRowsOptions,
+  lastOptions?: CursorRowsOptions
 ): CursorRows {
-  checkArguments(pool, text, values)
+  const { statement, options } = readCall(pool, query, valuesOrOptions, lastOptions)
+  const { signal, batchSize = 100 } = options
   // PostgreSQL takes 0 for all of them, as what is more than 31 bits hold.
   if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > largestBatch) {
     throw new CSV_EXPORT_INVALID_OPTION('batchSize', `a whole number from 1 to ${largestBatch}`, batchSize)
   }
-  return new StatementRows(pool, () => open(text, values, batchSize), signal)
+  return new StatementRows(pool, () => open(statement.text, statement.values, batchSize), signal)
 }
 
 /** @throws what a value throws that cannot be prepared, before a connection is borrowed */
@@ -93,5 +103,3 @@ class CursorStatement implements Statement<TextRow> {
     return this.#cursor.read(this.#batchSize)
   }
 }
-
-const asText = { getTypeParser: () => (value: string | null) => value } as unknown as pg.CustomTypesConfig

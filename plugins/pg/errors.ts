@@ -30,7 +30,7 @@ export const CSV_EXPORT_EQUAL_NAMES = createError<[string]>(
 
 export const CSV_EXPORT_COPY_VALUES = createError(
   'CSV_EXPORT_COPY_VALUES',
-  'COPY takes no values: use cursorRows() for a statement that has parameters',
+  'COPY takes no values beside its text: write the statement with the tag sql, or use cursorRows()',
   500,
   TypeError
 )

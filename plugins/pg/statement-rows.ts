@@ -1,6 +1,8 @@
 import type pg from 'pg'
+import { BatchedRows, type Batches } from '../csv-export/stream/batched-rows.ts'
 import { CSV_EXPORT_INVALID_OPTION } from './errors.ts'
 import { Session } from './session.ts'
+import { SqlStatement } from './sql.ts'
 
 /** A statement that gives its rows, or pieces of text, in batches. */
 export interface Statement<T> {
@@ -12,136 +14,104 @@ export interface Statement<T> {
   read(): Promise<readonly T[]>
 }
 
-type Step<T> = IteratorResult<T, undefined>
-
-const done = { done: true, value: undefined } as const
-/** Why a session ends when `return()` is called. */
-const returned = Symbol('returned')
-
-/**
- * The rows of one statement, in a transaction of its own. The next batch is under way while the last one is used, and
- * never more. A row that is there already is given at once, not as a promise: an await for each row would cost 75 ns.
- */
-export class StatementRows<T> implements AsyncIterable<T> {
-  readonly #session: Session
-  readonly #open: () => Promise<Statement<T>>
-  readonly #signal: AbortSignal | undefined
-  #statement: Statement<T> | undefined
-  #nextBatch: Promise<readonly T[]> | undefined
-  #batch: readonly T[] = []
-  #index = 0
-  #ended = false
-  /** Calls of `next()` that had to wait and have no answer yet, and the last of them. */
-  #waiting = 0
-  #lastWait: Promise<unknown> | undefined
+/** The rows of one statement, in a transaction of its own. */
+export class StatementRows<T> extends BatchedRows<T> {
+  readonly #batches: StatementBatches<T>
 
   /**
    * @param open makes the statement when the first row is asked for
    * @param signal ends it at once, as `return()` does; `next()` then rejects with its reason
    */
   constructor(pool: pg.Pool, open: () => Promise<Statement<T>>, signal: AbortSignal | undefined) {
+    const batches = new StatementBatches(pool, open)
+    super(batches, signal)
+    this.#batches = batches
+  }
+
+  get columns(): readonly string[] | undefined {
+    return this.#batches.columns
+  }
+}
+
+/** The next batch is under way while the last one is used, and never more. */
+class StatementBatches<T> implements Batches<T> {
+  readonly #session: Session
+  readonly #open: () => Promise<Statement<T>>
+  #statement: Statement<T> | undefined
+  #next: Promise<readonly T[]> | undefined
+
+  constructor(pool: pg.Pool, open: () => Promise<Statement<T>>) {
     this.#session = new Session(pool)
     this.#open = open
-    this.#signal = signal
   }
 
   get columns(): readonly string[] | undefined {
     return this.#statement?.columns
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<T> {
-    // The language awaits what `next()` gives, promise or not; its type asks for one.
-    return this as unknown as AsyncIterator<T>
-  }
-
-  next(): Step<T> | Promise<Step<T>> {
-    if (this.#waiting === 0 && this.#index < this.#batch.length) return this.#take()
-    const step = this.#wait()
-    this.#lastWait = step.catch(() => {})
-    return step
-  }
-
-  /** Lets go at once, also while a `next()` is pending, which is then done. */
-  return(): Promise<Step<T>> {
-    this.#stop(returned)
-    this.#finish()
-    return Promise.resolve(done)
-  }
-
-  #take(): Step<T> {
-    return { done: false, value: this.#batch[this.#index++] as T }
-  }
-
-  async #wait(): Promise<Step<T>> {
-    this.#waiting++
-    try {
-      await this.#lastWait
-      while (this.#index === this.#batch.length && !this.#ended) await this.#advance()
-      return this.#ended ? done : this.#take()
-    } catch (error) {
-      this.#finish()
-      if (error !== returned) throw error
-    } finally {
-      this.#waiting--
-    }
-    return done
-  }
-
-  async #advance(): Promise<void> {
+  async read(): Promise<readonly T[]> {
     const statement = this.#statement ?? (await this.#start())
-    const next = this.#nextBatch as Promise<readonly T[]>
-    const batch = await next
-    // Stopped while it was on its way.
-    if (this.#nextBatch !== next) return
-    if (batch.length === 0) {
-      await this.#session.commit()
-      this.#finish()
-      return
-    }
-    this.#batch = batch
-    this.#index = 0
-    this.#expect(this.#session.ask(() => statement.read()))
+    const batch = await (this.#next ?? this.#ask(statement))
+    if (batch.length === 0) await this.#session.commit()
+    else this.#next = this.#ask(statement)
+    return batch
   }
 
-  async #start(): Promise<Statement<T>> {
-    this.#signal?.throwIfAborted()
-    this.#signal?.addEventListener('abort', this.#onAbort)
-    const statement = await this.#open()
-    this.#statement = statement
-    await this.#session.begin()
-    await statement.start(this.#session)
-    this.#expect(this.#session.ask(() => statement.read()))
-    return statement
-  }
-
-  #expect(batch: Promise<readonly T[]>): void {
-    this.#nextBatch = batch
-    // Nobody may be waiting for it yet.
-    batch.catch(() => {})
-  }
-
-  readonly #onAbort = (): void => this.#stop(this.#signal?.reason)
-
-  #stop(reason: unknown): void {
-    this.#batch = []
-    this.#index = 0
-    this.#expect(Promise.reject(reason))
+  end(reason: unknown): void {
     this.#session.end(reason)
   }
 
-  #finish(): void {
-    this.#ended = true
-    this.#signal?.removeEventListener('abort', this.#onAbort)
+  async #start(): Promise<Statement<T>> {
+    const statement = await this.#open()
+    this.#statement = statement
+    await this.#session.begin()
+    await statement.start(this.#session).catch((error) => {
+      this.#session.end(error)
+      throw error
+    })
+    return statement
+  }
+
+  #ask(statement: Statement<T>): Promise<readonly T[]> {
+    const batch = this.#session.ask(() => statement.read())
+    // Nobody may be waiting for it yet.
+    batch.catch(() => {})
+    return batch
   }
 }
 
-/** pg takes `undefined` for a statement that gives nothing, and something else would spoil what it sends next. */
-export function checkArguments(pool: unknown, text: unknown, values: unknown): void {
+/** Values as PostgreSQL writes them, whatever parsers are set for the whole process. */
+export const asText = {
+  getTypeParser: () => (value: string | null) => value
+} as unknown as pg.CustomTypesConfig
+
+/**
+ * What a call says in either of its ways: a text, its values and options, or a statement of `sql` and options.
+ * pg takes `undefined` for a statement that gives nothing, and something else would spoil what it sends next.
+ */
+export function readCall<Options extends object>(
+  pool: unknown,
+  statement: unknown,
+  values: unknown,
+  options: Options | undefined
+): { statement: SqlStatement | Pick<SqlStatement, 'text' | 'values'>; options: Partial<Options> } {
   const { connect } = (pool ?? {}) as { connect?: unknown }
   // It would look like a database that is not available.
   if (typeof connect !== 'function') throw new CSV_EXPORT_INVALID_OPTION('pool', 'a pool of pg', kindOf(pool))
-  if (typeof text !== 'string') throw new CSV_EXPORT_INVALID_OPTION('text', 'a string', text)
-  if (!Array.isArray(values)) throw new CSV_EXPORT_INVALID_OPTION('values', 'an array', kindOf(values))
+  if (statement instanceof SqlStatement) {
+    // The signal would be passed over.
+    if (Array.isArray(values) || options !== undefined) {
+      throw new CSV_EXPORT_INVALID_OPTION('values', 'left out with sql, which has them', 'more arguments')
+    }
+    return { statement, options: (values ?? {}) as Options }
+  }
+  if (typeof statement !== 'string') {
+    throw new CSV_EXPORT_INVALID_OPTION('text', 'a string, or a statement of sql', statement)
+  }
+  if (values !== undefined && !Array.isArray(values)) {
+    throw new CSV_EXPORT_INVALID_OPTION('values', 'an array', kindOf(values))
+  }
+  return { statement: { text: statement, values: values ?? [] }, options: options ?? {} }
 }
 
 /** No more of it, as a configuration has a password. */

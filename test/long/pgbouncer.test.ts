@@ -1,5 +1,6 @@
 import t from 'tap'
-import { copyRows, cursorRows } from '../../plugins/pg/index.ts'
+import { keysetPages } from '../../plugins/csv-export/index.ts'
+import { copyRows, cursorRows, sql } from '../../plugins/pg/index.ts'
 import { connect, serveApp, startDatabase, untilNoneBusy } from '../database.ts'
 import { curl } from '../helper.ts'
 import { collect, isUsable, iterate, openPool, until, untilBack } from '../plugins/pg/pools.ts'
@@ -30,6 +31,34 @@ t.test('behind PgBouncer in transaction mode', { skip }, async (t) => {
     const text = 'SELECT n FROM generate_series(1, 5000) n'
     const all = await Promise.all(Array.from({ length: 10 }, () => collect(cursorRows(pool, text))))
     for (const rows of all) t.equal(rows.length, 5_000)
+    await isUsable(t, pool)
+  })
+
+  t.test('values of a COPY leave nothing prepared on a connection that others get', async (t) => {
+    const pool = openPool(t, bouncer, { max: 10 })
+    const text = (number: number) => copyRows(pool, sql`SELECT ${number}::integer AS n`)
+    const all = await Promise.all(Array.from({ length: 10 }, (_, number) => collect(text(number))))
+    t.strictSame(
+      all.map((chunks) => Buffer.concat(chunks).toString()),
+      Array.from({ length: 10 }, (_, number) => `n\n${number}\n`)
+    )
+    await t.rejects(collect(copyRows(pool, sql`SELECT ${'none'}::uuid`)), { code: '22P02' })
+    for (let time = 0; time < 5; time++) await collect(text(time))
+    await isUsable(t, pool)
+  })
+
+  t.test('pages share the connections', async (t) => {
+    const pool = openPool(t, bouncer, { max: 10 })
+    const text =
+      'SELECT id FROM cargoes WHERE ($1::bigint IS NULL OR id > $1) AND id <= $2 ORDER BY id LIMIT $3'
+    const pages = () =>
+      keysetPages(async ({ after, upTo, limit }) => (await pool.query(text, [after, upTo, limit])).rows, {
+        key: 'id',
+        bound: async () => (await pool.query('SELECT max(id) FROM cargoes')).rows[0].max,
+        limit: 100
+      })
+    const all = await Promise.all(Array.from({ length: 10 }, () => collect(pages())))
+    for (const rows of all) t.equal(rows.length, 2_000)
     await isUsable(t, pool)
   })
 

@@ -63,6 +63,7 @@ for (const [kind, rowsOf] of Object.entries(kinds)) {
     rows.catch(() => {})
     const other = iterate<unknown>(rowsOf(pool, 'SELECT 1'))
     const pending = other.next()
+    while (pool.waitingCount < 2) await turn()
     controller.abort(left)
     await t.rejects(rows, left)
     await other.return()
