@@ -37,7 +37,6 @@ const longestJob = 86_400 - 1
 export class Queue {
   readonly #options: QueueOptions
   readonly #boss: PgBoss
-  readonly #workers: string[] = []
 
   private constructor(boss: PgBoss, options: QueueOptions) {
     this.#boss = boss
@@ -135,18 +134,18 @@ export class Queue {
     concurrency: number,
     handlers: { run: Handler; lost: Handler; finished?: Handler | undefined }
   ): Promise<void> {
-    await this.#work(this.#runs, concurrency, handlers.run)
-    await this.#work(this.#lost, 1, handlers.lost)
-    if (handlers.finished !== undefined) await this.#work(this.#finished, 1, handlers.finished)
+    // One by one: of several that pg-boss makes at once, only the first can be told to look again.
+    for (let count = 0; count < concurrency; count++) await this.#work(this.#runs, handlers.run)
+    await this.#work(this.#lost, handlers.lost)
+    if (handlers.finished !== undefined) await this.#work(this.#finished, handlers.finished)
   }
 
-  async #work(name: string, localConcurrency: number, handler: Handler): Promise<void> {
+  async #work(name: string, handler: Handler): Promise<void> {
     const { pollingInterval } = this.#options
     const id = await this.#boss.work<JobData, void, { includeMetadata: true }>(
       name,
       {
         includeMetadata: true,
-        localConcurrency,
         pollingIntervalSeconds: pollingInterval,
         // Its default is 30: what nobody notifies of, as a job given back by the death of a process, would wait that long.
         notifyPollingIntervalSeconds: pollingInterval,
@@ -162,7 +161,6 @@ export class Queue {
         }
       }) as never
     )
-    this.#workers.push(name)
   }
 
   /** Takes no more jobs, and waits a while for those that are under way: then they are another process's. */
@@ -172,7 +170,9 @@ export class Queue {
 
   /** Takes no more jobs. */
   async rest(): Promise<void> {
-    await Promise.all(this.#workers.map((name) => this.#boss.offWork(name, { wait: false })))
+    await Promise.all(
+      [this.#runs, this.#lost, this.#finished].map((name) => this.#boss.offWork(name, { wait: false }))
+    )
   }
 }
 
