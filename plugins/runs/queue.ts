@@ -12,7 +12,7 @@ export interface QueueOptions {
   schema: string
   /** Whether a connection of its own listens for new jobs; else they are polled for. */
   notify: boolean
-  /** Seconds. */
+  /** Seconds, at most. */
   pollingInterval: number
   /** Milliseconds for jobs that are under way at the end. */
   closeGrace: number
@@ -141,7 +141,8 @@ export class Queue {
   }
 
   async #work(name: string, handler: Handler): Promise<void> {
-    const { pollingInterval } = this.#options
+    // At the same pace, one process would always be the first, also for what it leaves to another.
+    const pollingInterval = this.#options.pollingInterval * (0.75 + Math.random() / 4)
     const id = await this.#boss.work<JobData, void, { includeMetadata: true }>(
       name,
       {

@@ -84,7 +84,7 @@ export class Worker {
     const age = Date.now() - Date.parse(created_at)
     if (age > patience) return await this.#close(id, err)
     log.warn({ err, run: { id } }, 'a run waits for a worker that knows its report')
-    await queue.sendRunLater(id, Math.min(longestPause, Math.max(1, Math.ceil(age / 2_000))))
+    await queue.sendRunLater(id, Math.min(longestPause, Math.max(1, Math.ceil(age / 20_000))))
   }
 
   async #make(run: RunRow, report: Report, signal: AbortSignal): Promise<void> {

@@ -141,7 +141,8 @@ t.test('a report that is not known here, or not yet in that version, is left to 
     for (const [age, seconds] of [
       ['-1 hour', 1],
       ['0', 1],
-      ['20 seconds', 11],
+      ['20 seconds', 1],
+      ['5 minutes', 15],
       ['23 hours', 30]
     ] as const) {
       await pool.query(`UPDATE ${schema}.runs SET created_at = now() - $2::interval WHERE id = $1`, [id, age])
