@@ -33,6 +33,9 @@ export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Pro
 const heartbeat = 10
 /** Seconds: the longest that pg-boss takes. */
 const longestJob = 86_400 - 1
+/** Seconds for which a job waits: one that went before it has begun would leave its run queued for good. */
+const retention = 10 * 365 * 86_400
+
 /** What pg-boss does for runs: says in which process which attempt is made, and again when a process dies. */
 export class Queue {
   readonly #options: QueueOptions
@@ -99,9 +102,15 @@ export class Queue {
       heartbeatSeconds: heartbeat,
       deleteAfterSeconds: 3_600
     }
-    await this.#ensure(this.#lost, { ...common, retryLimit: 1_000 })
+    await this.#ensure(this.#lost, { ...common, retentionSeconds: retention, retryLimit: 1_000 })
+    // Where no process is told of them, they go after pg-boss's own 14 days.
     await this.#ensure(this.#finished, common)
-    await this.#ensure(this.#runs, { ...common, deadLetter: this.#lost, expireInSeconds: longestJob })
+    await this.#ensure(this.#runs, {
+      ...common,
+      retentionSeconds: retention,
+      deadLetter: this.#lost,
+      expireInSeconds: longestJob
+    })
   }
 
   /** Also one that another release has made. */

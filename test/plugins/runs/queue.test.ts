@@ -1,4 +1,5 @@
 import t from 'tap'
+import { openPool } from '../pg/pools.ts'
 import {
   ended,
   heldReport,
@@ -11,6 +12,7 @@ import {
 } from './runs.ts'
 
 const connectionString = await startEmptyPostgres(t)
+const database = openPool(t, connectionString)
 
 t.test('a backlog drains without pauses, wherever in a process there is room', async (t) => {
   const schema = newSchema()
@@ -29,4 +31,14 @@ t.test('a backlog drains without pauses, wherever in a process there is room', a
   // A poll each would be 9,000.
   t.ok(passed < 4_500, `${passed} ms`)
   release()
+})
+
+t.test('a run waits for good for a process that makes it', async (t) => {
+  const schema = newSchema()
+  const { url } = await serveRuns(t, { connectionString, schema, concurrency: 0 })
+  await post(url, 'numbers')
+  const { rows } = await database.query(
+    `SELECT keep_until > now() + interval '1 year' AS stays FROM ${schema}_queue.job WHERE name = 'csv-export.runs'`
+  )
+  t.same(rows, [{ stays: true }])
 })
