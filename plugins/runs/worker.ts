@@ -60,7 +60,8 @@ export class Worker {
     const claimed = await runs.claim(id, randomUUID())
     if (claimed === undefined) return
     const { run, lostFile } = claimed
-    if (lostFile !== null) await discard(files, lostFile, log)
+    // Not awaited, here and below: the store may not answer.
+    if (lostFile !== null) discard(files, lostFile, log)
     events.tell(run.attempt === 1 ? 'started' : 'taken-over', run)
     try {
       if (report.version > run.version)
@@ -109,7 +110,7 @@ export class Worker {
       end = await Promise.race([this.#write(run, chunks, stopped), stop.promise])
     } catch (error) {
       chunks?.return?.()
-      await discard(files, run.file_id as string, log)
+      discard(files, run.file_id as string, log)
       throw error
     } finally {
       stopped.removeEventListener('abort', onStop)

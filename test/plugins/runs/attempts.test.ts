@@ -211,14 +211,16 @@ t.test('a worker that closes gives back what it makes; what the queue took back 
   t.same(sent, [['run', id]])
 })
 
-/** A store one of whose functions never answers. */
+/** A store that answers no more once one of its functions is called. */
 function hungFiles(name: 'create' | 'append' | 'seal') {
   const asked = gate()
+  const never = () => new Promise<never>(() => {})
   const hang = (): Promise<never> => {
     asked.open()
-    return new Promise<never>(() => {})
+    return never()
   }
   const files = new MemoryFiles()
+  files.discard = never
   const create = files.create.bind(files)
   files.create = name === 'create' ? hang : async (id) => ({ ...(await create(id)), [name]: hang })
   return { files, asked: asked.opened }
@@ -259,6 +261,12 @@ t.test('a file of the attempt before that cannot be removed is left to a sweep',
     fileId: before?.run.file_id,
     err: { code: 'EACCES' }
   })
+
+  files.discard = () => new Promise(() => {})
+  const next = await newRun(runs)
+  await runs.claim(next.id, randomUUID())
+  await worker.attempt(next.id, never, false)
+  t.match(await runs.get(next.id), { state: 'succeeded', attempt: 2 }, 'also where there is no answer')
 })
 
 t.test('what another attempt may mend', async (t) => {
