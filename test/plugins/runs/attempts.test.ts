@@ -56,6 +56,11 @@ t.test('an attempt that has lost its claim changes nothing', async (t) => {
 
   await runs.setProgress(claimed, 5, 50)
   t.match(await runs.get(id), { rows: 5, bytes: 50 })
+  t.same(
+    await runs.lookAt([id, randomUUID()]),
+    [{ id, state: 'running', file_id: claimed.file_id }],
+    'no parameters, for all those who wait'
+  )
   const queued: string[] = []
   await runs.release(claimed, async (_client, run) => void queued.push(run))
   t.same(queued, [id])
