@@ -1,5 +1,6 @@
 import { mock } from 'node:test'
 import t from 'tap'
+import { Pieces } from '../../../plugins/runs/files/pieces.ts'
 import { KeptFile, type RunWithFile } from '../../../plugins/runs/routes/kept-file.ts'
 import { gate, Log } from '../../helper.ts'
 import { MemoryFiles } from './runs.ts'
@@ -64,4 +65,21 @@ t.test('a reader that leaves while its file is opened keeps it no longer', async
   t.equal(words.length, 1)
   hung.open()
   await Promise.all([next, left])
+})
+
+t.test('a reader that leaves while a piece is read is given none of it', async (t) => {
+  const reading = gate()
+  const answered = gate()
+  const read = async (_from: number, _to: number, into: Buffer[]): Promise<void> => {
+    reading.open()
+    await answered.opened
+    into.push(Buffer.from('abc'))
+  }
+  const pieces = new Pieces('a file', async () => ({ size: 6, read }), 0, 6, 3)
+  const next = pieces.next()
+  await reading.opened
+  t.same(await pieces.return(), { done: true, value: undefined })
+  answered.open()
+  t.same(await next, { done: true, value: undefined })
+  t.same(await pieces.next(), { done: true, value: undefined })
 })
