@@ -32,20 +32,23 @@ export interface Loan {
 }
 
 /** @throws DatabaseUnavailable */
-export async function borrow(pool: pg.Pool): Promise<Loan> {
-  const client = await pool.connect().catch((error) => {
-    throw new DatabaseUnavailable(error)
+export function borrow(pool: pg.Pool): Promise<Loan> {
+  return new Promise((resolve, reject) => {
+    // Not by its promise: who is lent a connection that ends in the same packet must listen to it by then.
+    pool.connect((error, client) => {
+      if (client === undefined) return reject(new DatabaseUnavailable(error))
+      let released = false
+      const release = (failure?: Error): void => {
+        if (released) return
+        released = true
+        client.off('error', release)
+        client.release(failure)
+      }
+      // A lost connection says so here, and perhaps nowhere else.
+      client.on('error', release)
+      resolve({ client, release })
+    })
   })
-  let released = false
-  function release(error?: Error): void {
-    if (released) return
-    released = true
-    client.off('error', release)
-    client.release(error)
-  }
-  // A lost connection says so here, and perhaps nowhere else.
-  client.on('error', release)
-  return { client, release }
 }
 
 export default fp(postgres, { fastify: '5.x', name: 'postgres' })

@@ -24,7 +24,7 @@ const directions: Record<string, string[]> = {
     'plugins/csv-export/receipts',
     'plugins/csv-export'
   ],
-  'plugins/runs/table': ['plugins/runs'],
+  'plugins/runs/table': ['plugins/pg', 'plugins/runs'],
   'plugins/runs/files': ['plugins/runs/table', 'plugins/csv-export/options', 'plugins/pg', 'plugins/runs']
 }
 /** What every room may import of the plugin's own folder; the others there import the rooms. */

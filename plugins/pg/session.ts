@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { borrow } from './borrow.ts'
 import { CSV_EXPORT_DATABASE_UNAVAILABLE } from './errors.ts'
 import { send, sendCancelRequest } from './insides.ts'
 
@@ -121,16 +122,16 @@ export class Session {
   }
 
   async #borrow(): Promise<void> {
-    const client = await this.#pool.connect().catch((error) => {
+    // A lost connection says so here, and perhaps nowhere else.
+    const client = await borrow(this.#pool, this.fail).catch((error) => {
       throw new CSV_EXPORT_DATABASE_UNAVAILABLE({ cause: error })
     })
     if (this.#over) {
+      client.off('error', this.fail)
       client.release()
       return
     }
     this.#client = client
-    // A lost connection says so here, and perhaps nowhere else.
-    client.on('error', this.fail)
     client.on('end', this.#onEnd)
   }
 

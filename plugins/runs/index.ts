@@ -8,7 +8,7 @@ import { checkSettings, settle } from '../csv-export/options/settings.ts'
 import { openCsv } from '../csv-export/stream/to-csv.ts'
 import { discard } from './files/discard.ts'
 import { PostgresFiles } from './files/postgres-files.ts'
-import { checkRunsOptions, ownerOf, type RunsOptions, settingsOf } from './options.ts'
+import { checkRunsOptions, ownerOf, pathPrefix, type RunsOptions, settingsOf } from './options.ts'
 import { Queue } from './queue.ts'
 import { type RoutesOptions, routes } from './routes/routes.ts'
 import { toRun } from './routes/run-reply.ts'
@@ -33,9 +33,7 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   for (const { csv } of settings.reports) checkSettings(settle(csvDefaults, server.registered, csv))
   const reports = new Map(settings.reports.map((report) => [report.name, report]))
   const prefix = `${app.prefix.replace(/\/$/, '')}${settings.prefix}`
-  if (/[:*]/.test(prefix)) {
-    throw refusal('prefix', 'without parameters, as who tells of a run need not have a request', prefix)
-  }
+  if (!pathPrefix.accepts(prefix)) throw refusal('prefix', pathPrefix.expected, prefix)
   const pool = openPool(app, connectionString, 'runs', 4)
   const downloads = openPool(app, connectionString, 'run downloads', 4)
   const runs = new Runs(pool, schema)

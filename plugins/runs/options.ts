@@ -35,7 +35,7 @@ export interface RunsOptions {
   /** Each by `defineReport()`, under a name of its own. */
   reports: readonly Report[]
   /**
-   * Whose a run is, as a string that is not empty: who else asks for it gets a 404. `'public'` says that everybody may see every
+   * Whose a run is, as a string of 1 to 500 characters: who else asks for it gets a 404. `'public'` says that everybody may see every
    * run. What it throws is the reply.
    */
   owner: ((request: FastifyRequest) => string) | 'public'
@@ -47,7 +47,7 @@ export interface RunsOptions {
   files?: FileStore | undefined
   /**
    * What the paths of the routes begin with, below the prefix of the context; a worker's `onFinished` needs it too. Neither has
-   * parameters (`/:tenant`). @default ''
+   * parameters (`/:tenant`), empty segments, or what a URL would have to escape. @default ''
    */
   prefix?: string
   /** Schema of the tables; that of the queue is `<schema>_queue`. @default 'csv_export' */
@@ -81,6 +81,15 @@ export interface RunsOptions {
   onFinished?: ((run: Run) => unknown) | undefined
 }
 
+/**
+ * It begins what `Location` and links say: two slashes would name a host. Who tells of a run need not have a request, so there
+ * are no parameters.
+ */
+export const pathPrefix = rule<string>(
+  (value) => isString(value) && /^(\/[\w.~!$&'()+,;=@-]+)*$/.test(value),
+  `'' or a path such as "/api", without parameters, with letters, digits and -._~!$&'()+,;=@ between its slashes`
+)
+
 const fileStore = ['create', 'read', 'discard', 'list']
 
 export const runsOptions = {
@@ -108,13 +117,7 @@ export const runsOptions = {
       `an object with the functions ${fileStore.join(', ')}, such as new PostgresFiles()`
     )
   ),
-  prefix: option(
-    rule<string>(
-      (value) => isString(value) && /^(\/.*[^/])?$/.test(value),
-      `'' or a path that begins with "/" and does not end with it`
-    ),
-    ''
-  ),
+  prefix: option(pathPrefix, ''),
   schema: option(
     rule<string>(
       (value) => isString(value) && /^[a-z_][a-z0-9_]{0,39}$/.test(value),
@@ -144,10 +147,17 @@ export function settingsOf(options: RunsOptions): RunsSettings {
   return { ...defaultsOf(runsOptions), ...defined(options) } as RunsSettings
 }
 
+/** UTF-16 code units: in UTF-8 at most three times as many bytes, and an entry of an index takes 2,704, with a key beside it. */
+const longestOwner = 500
+
 /** What PostgreSQL would keep in another way would be somebody else's, too. */
 const ownerName = rule<string>(
-  (value) => fullString.accepts(value) && value.isWellFormed() && !value.includes('\0'),
-  'a string that is not empty and that UTF-8 can hold, without U+0000'
+  (value) =>
+    fullString.accepts(value) &&
+    value.length <= longestOwner &&
+    value.isWellFormed() &&
+    !value.includes('\0'),
+  `a string of 1 to ${longestOwner} characters that UTF-8 can hold, without U+0000`
 )
 
 /** Asks whose a request is. A promise, say, would be nobody's: everybody's. */

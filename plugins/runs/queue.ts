@@ -12,7 +12,7 @@ export interface QueueOptions {
   schema: string
   /** Whether a connection of its own listens for new jobs; else they are polled for. */
   notify: boolean
-  /** Seconds. */
+  /** Seconds, at most. */
   pollingInterval: number
   /** Milliseconds for jobs that are under way at the end. */
   closeGrace: number
@@ -33,11 +33,13 @@ export type Handler = (run: string, signal: AbortSignal, isLast: boolean) => Pro
 const heartbeat = 10
 /** Seconds: the longest that pg-boss takes. */
 const longestJob = 86_400 - 1
+/** Seconds for which a job waits: one that went before it has begun would leave its run queued for good. */
+const retention = 10 * 365 * 86_400
+
 /** What pg-boss does for runs: says in which process which attempt is made, and again when a process dies. */
 export class Queue {
   readonly #options: QueueOptions
   readonly #boss: PgBoss
-  readonly #workers: string[] = []
 
   private constructor(boss: PgBoss, options: QueueOptions) {
     this.#boss = boss
@@ -100,9 +102,15 @@ export class Queue {
       heartbeatSeconds: heartbeat,
       deleteAfterSeconds: 3_600
     }
-    await this.#ensure(this.#lost, { ...common, retryLimit: 1_000 })
+    await this.#ensure(this.#lost, { ...common, retentionSeconds: retention, retryLimit: 1_000 })
+    // Where no process is told of them, they go after pg-boss's own 14 days.
     await this.#ensure(this.#finished, common)
-    await this.#ensure(this.#runs, { ...common, deadLetter: this.#lost, expireInSeconds: longestJob })
+    await this.#ensure(this.#runs, {
+      ...common,
+      retentionSeconds: retention,
+      deadLetter: this.#lost,
+      expireInSeconds: longestJob
+    })
   }
 
   /** Also one that another release has made. */
@@ -135,18 +143,19 @@ export class Queue {
     concurrency: number,
     handlers: { run: Handler; lost: Handler; finished?: Handler | undefined }
   ): Promise<void> {
-    await this.#work(this.#runs, concurrency, handlers.run)
-    await this.#work(this.#lost, 1, handlers.lost)
-    if (handlers.finished !== undefined) await this.#work(this.#finished, 1, handlers.finished)
+    // One by one: of several that pg-boss makes at once, only the first can be told to look again.
+    for (let count = 0; count < concurrency; count++) await this.#work(this.#runs, handlers.run)
+    await this.#work(this.#lost, handlers.lost)
+    if (handlers.finished !== undefined) await this.#work(this.#finished, handlers.finished)
   }
 
-  async #work(name: string, localConcurrency: number, handler: Handler): Promise<void> {
-    const { pollingInterval } = this.#options
+  async #work(name: string, handler: Handler): Promise<void> {
+    // At the same pace, one process would always be the first, also for what it leaves to another.
+    const pollingInterval = this.#options.pollingInterval * (0.75 + Math.random() / 4)
     const id = await this.#boss.work<JobData, void, { includeMetadata: true }>(
       name,
       {
         includeMetadata: true,
-        localConcurrency,
         pollingIntervalSeconds: pollingInterval,
         // Its default is 30: what nobody notifies of, as a job given back by the death of a process, would wait that long.
         notifyPollingIntervalSeconds: pollingInterval,
@@ -162,7 +171,6 @@ export class Queue {
         }
       }) as never
     )
-    this.#workers.push(name)
   }
 
   /** Takes no more jobs, and waits a while for those that are under way: then they are another process's. */
@@ -172,7 +180,9 @@ export class Queue {
 
   /** Takes no more jobs. */
   async rest(): Promise<void> {
-    await Promise.all(this.#workers.map((name) => this.#boss.offWork(name, { wait: false })))
+    await Promise.all(
+      [this.#runs, this.#lost, this.#finished].map((name) => this.#boss.offWork(name, { wait: false }))
+    )
   }
 }
 

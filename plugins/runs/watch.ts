@@ -1,20 +1,20 @@
-import type { RunRow, Runs } from './table/runs.ts'
+import type { Runs, WatchedRun } from './table/runs.ts'
 
-export type OnRun = (run: RunRow | undefined) => void
+export type OnRun = (run: WatchedRun | undefined) => void
 
 /**
  * Looks after runs for those who wait for a change of theirs: one query for all of them, while there are any. A poll, as
  * LISTEN does not pass a pooler, and needs a connection that is never given back.
  */
 export class RunWatch {
-  readonly #runs: Pick<Runs, 'getAll'>
+  readonly #runs: Pick<Runs, 'lookAt'>
   readonly #interval: number
   readonly #onError: (error: unknown) => void
   readonly #listeners = new Map<string, Set<OnRun>>()
   #timer: NodeJS.Timeout | undefined
 
   /** @param interval milliseconds between two looks */
-  constructor(runs: Pick<Runs, 'getAll'>, interval: number, onError: (error: unknown) => void) {
+  constructor(runs: Pick<Runs, 'lookAt'>, interval: number, onError: (error: unknown) => void) {
     this.#runs = runs
     this.#interval = interval
     this.#onError = onError
@@ -35,7 +35,7 @@ export class RunWatch {
   }
 
   /** What this process knows already, it need not look for. */
-  tell(run: RunRow): void {
+  tell(run: WatchedRun): void {
     for (const onRun of this.#listeners.get(run.id) ?? []) onRun(run)
   }
 
@@ -48,7 +48,7 @@ export class RunWatch {
     // Who comes while the answer is under way must not take it for news.
     const asked = [...this.#listeners].map(([id, listeners]) => ({ id, listeners, of: [...listeners] }))
     try {
-      const runs = new Map((await this.#runs.getAll(asked.map(({ id }) => id))).map((run) => [run.id, run]))
+      const runs = new Map((await this.#runs.lookAt(asked.map(({ id }) => id))).map((run) => [run.id, run]))
       for (const { id, listeners, of } of asked) {
         for (const onRun of of) if (listeners.has(onRun)) onRun(runs.get(id))
       }

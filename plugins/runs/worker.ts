@@ -60,7 +60,8 @@ export class Worker {
     const claimed = await runs.claim(id, randomUUID())
     if (claimed === undefined) return
     const { run, lostFile } = claimed
-    if (lostFile !== null) await discard(files, lostFile, log)
+    // Not awaited, here and below: the store may not answer.
+    if (lostFile !== null) discard(files, lostFile, log)
     events.tell(run.attempt === 1 ? 'started' : 'taken-over', run)
     try {
       if (report.version > run.version)
@@ -84,7 +85,7 @@ export class Worker {
     const age = Date.now() - Date.parse(created_at)
     if (age > patience) return await this.#close(id, err)
     log.warn({ err, run: { id } }, 'a run waits for a worker that knows its report')
-    await queue.sendRunLater(id, Math.min(longestPause, Math.max(1, Math.ceil(age / 2_000))))
+    await queue.sendRunLater(id, Math.min(longestPause, Math.max(1, Math.ceil(age / 20_000))))
   }
 
   async #make(run: RunRow, report: Report, signal: AbortSignal): Promise<void> {
@@ -109,7 +110,7 @@ export class Worker {
       end = await Promise.race([this.#write(run, chunks, stopped), stop.promise])
     } catch (error) {
       chunks?.return?.()
-      await discard(files, run.file_id as string, log)
+      discard(files, run.file_id as string, log)
       throw error
     } finally {
       stopped.removeEventListener('abort', onStop)

@@ -1,5 +1,6 @@
 import { finished } from 'node:stream/promises'
 import pg from 'pg'
+import { borrow } from '../../pg/borrow.ts'
 import { peer } from '../../pg/peers.ts'
 import { CSV_EXPORT_CLAIM_LOST } from '../errors.ts'
 import { lockTables, migrate, transaction } from '../table/transaction.ts'
@@ -160,10 +161,9 @@ export class PostgresFiles implements FileStore {
   /** A column of bytea, as binary: as text it would be twice as long, and pg's own `binary` spoils it. */
   async #copy(query: string, into: Buffer[]): Promise<void> {
     const { to } = await copyStreams()
-    const client = await this.#downloads.connect()
-    // A connection that is lost says so here, too, and ends the process if nobody listens.
+    // A connection that is lost says so here, too.
     const onError = (): void => {}
-    client.on('error', onError)
+    const client = await borrow(this.#downloads, onError)
     try {
       const fields = new BinaryFields(into)
       const copied = client.query(to(`COPY (${query}) TO STDOUT (FORMAT binary)`))

@@ -48,12 +48,13 @@ export class KeptFile implements AsyncIterableIterator<Buffer, undefined> {
   /** @throws CSV_EXPORT_RUN_EXPIRED, CSV_EXPORT_FILE_INCOMPLETE */
   async next(): Promise<Result> {
     this.#chunks ??= this.#open()
-    return this.#chunks.then((chunks) => chunks.next()).then(this.#count)
+    return this.#chunks.then((chunks) => chunks.next()).then(this.#count, this.#fail)
   }
 
   async return(): Promise<Result> {
+    const chunks = await this.#chunks
     clearInterval(this.#keeping)
-    await (await this.#chunks)?.return?.()
+    await chunks?.return?.()
     return { done: true, value: undefined }
   }
 
@@ -80,5 +81,11 @@ export class KeptFile implements AsyncIterableIterator<Buffer, undefined> {
     clearInterval(this.#keeping)
     if (this.#at !== this.#to) throw new CSV_EXPORT_FILE_INCOMPLETE(this.#run.file_id)
     return { done: true, value: undefined }
+  }
+
+  /** Nobody returns an iterator that has failed. */
+  readonly #fail = (error: unknown): never => {
+    clearInterval(this.#keeping)
+    throw error
   }
 }

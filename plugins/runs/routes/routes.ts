@@ -47,7 +47,7 @@ type OfRun = { Params: { id: string } }
 export async function routes(app: FastifyInstance, options: RoutesOptions): Promise<void> {
   for (const report of options.reports.values()) addReport(app, report, options)
   const { owner, runs, watch, pathPrefix } = options
-  const waiting = new Waiting(watch)
+  const waiting = new Waiting(runs, watch)
   app.setErrorHandler((thrown, _request, reply) => {
     // Of what is no Error, thrown on, Fastify makes a reply that says 200.
     const error: Partial<FastifyError> = toError(thrown)

@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import { isOpen, type RunRow } from '../table/runs.ts'
+import { isOpen, type RunRow, type Runs } from '../table/runs.ts'
 import type { RunWatch } from '../watch.ts'
 
 /** Seconds: what a client may have itself wait, as proxies cut silent connections. */
@@ -7,10 +7,12 @@ export const longestWait = 60
 
 /** Those who wait for the end of a run. */
 export class Waiting {
+  readonly #runs: Pick<Runs, 'get'>
   readonly #watch: RunWatch
   readonly #closing = new AbortController()
 
-  constructor(watch: RunWatch) {
+  constructor(runs: Pick<Runs, 'get'>, watch: RunWatch) {
+    this.#runs = runs
     this.#watch = watch
   }
 
@@ -28,10 +30,8 @@ export class Waiting {
     const over = AbortSignal.any([gone, this.#closing.signal])
     if (seconds === 0 || !isOpen(run) || over.aborted) return run
     const { promise, resolve } = Promise.withResolvers<void>()
-    let latest: RunRow | undefined = run
     const end = (): void => resolve()
     const unwatch = this.#watch.watch(run.id, (now) => {
-      latest = now
       if (now === undefined || !isOpen(now)) end()
     })
     const timer = setTimeout(end, Math.min(seconds, longestWait) * 1_000)
@@ -40,7 +40,7 @@ export class Waiting {
     clearTimeout(timer)
     over.removeEventListener('abort', end)
     unwatch()
-    return latest
+    return gone.aborted ? run : await this.#runs.get(run.id)
   }
 }
 

@@ -33,6 +33,9 @@ export interface RunRow {
   expires_at: string | null
 }
 
+/** How far a run is, without what was asked for, which may be large. */
+export type WatchedRun = Pick<RunRow, 'id' | 'state' | 'file_id'>
+
 export function isOpen({ state }: Pick<RunRow, 'state'>): boolean {
   return state === 'queued' || state === 'running'
 }
@@ -55,10 +58,11 @@ export type Enqueue = (client: pg.ClientBase, runId: string) => Promise<void>
 const time = (name: string) =>
   `to_char(${name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS ${name}`
 
-// JSON and times as text, as an application may have pg read them in its own way. Counts fit into a number. A file's time is over
-// when it is, not when a sweep sees it.
-export const columns = `id, owner, report, version, parameters::text, viewer::text,
-  CASE WHEN state = 'succeeded' AND expires_at <= now() THEN 'expired' ELSE state END AS state, attempt, file_id,
+/** A file's time is over when it is, not when a sweep sees it. */
+const state = `CASE WHEN state = 'succeeded' AND expires_at <= now() THEN 'expired' ELSE state END AS state`
+
+// JSON and times as text, as an application may have pg read them in its own way. Counts fit into a number.
+export const columns = `id, owner, report, version, parameters::text, viewer::text, ${state}, attempt, file_id,
   rows::float8, bytes::float8, sha256, error_code, error_message,
   ${['created_at', 'started_at', 'finished_at', 'expires_at'].map(time).join(', ')}`
 
@@ -106,15 +110,16 @@ export class Runs {
   }
 
   async get(id: string): Promise<RunRow | undefined> {
-    return (await this.getAll([id]))[0]
+    const { rows } = await this.#pool.query(`SELECT ${columns} FROM ${this.#schema}.runs WHERE id = $1`, [id])
+    return rows.map(toRow)[0]
   }
 
-  async getAll(ids: readonly string[]): Promise<RunRow[]> {
+  async lookAt(ids: readonly string[]): Promise<WatchedRun[]> {
     const { rows } = await this.#pool.query(
-      `SELECT ${columns} FROM ${this.#schema}.runs WHERE id = ANY($1::uuid[])`,
+      `SELECT id, ${state}, file_id FROM ${this.#schema}.runs WHERE id = ANY($1::uuid[])`,
       [ids]
     )
-    return rows.map(toRow)
+    return rows
   }
 
   /**

@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { borrow } from '../../pg/borrow.ts'
 
 /** Held while tables are made or dropped, by one process at a time: `IF NOT EXISTS` is no help against another one. */
 export const lockTables = 'SELECT pg_advisory_xact_lock(4203)'
@@ -11,13 +12,12 @@ const idleTimeout = '10s'
  * committed before it, whatever the database's default is: what waits for a lock relies on it.
  */
 export async function transaction<T>(pool: pg.Pool, work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
   let failure: Error | undefined
   // A connection that is lost between two statements says so here alone.
   const onError = (error: Error): void => {
     failure = error
   }
-  client.on('error', onError)
+  const client = await borrow(pool, onError)
   const rollBack = async (error: unknown): Promise<never> => {
     await client.query('ROLLBACK').catch(onError)
     throw error

@@ -29,6 +29,8 @@ export interface Relay {
   beginnings: Buffer[]
   /** Takes connections from now on, and passes nothing on. */
   swallow(): void
+  /** Keeps what the database says from now on, and passes it on in one piece at its end. */
+  hold(): void
 }
 
 /** Of 16 bytes, as hexadecimal digits. */
@@ -42,7 +44,9 @@ export async function relayed(t: Test, url: string, options: RelayOptions = {}):
   const sockets: Socket[] = []
   const beginnings: Buffer[] = []
 
+  let holding = false
   const pass = (app: Socket): void => {
+    const held: Buffer[] = []
     const server = connectSocket(Number(port), hostname)
     for (const socket of [app, server]) socket.on('error', () => {})
     app.once('data', (beginning: Buffer) => {
@@ -52,8 +56,9 @@ export async function relayed(t: Test, url: string, options: RelayOptions = {}):
       app.pipe(server)
     })
     app.on('close', () => server.destroy())
-    server.on('close', () => app.end())
+    server.on('close', () => app.end(Buffer.concat(held)))
     server.on('data', (answer: Buffer) => {
+      if (holding) return held.push(answer)
       app.write(answer)
       options.onAnswer?.(answer, app)
     })
@@ -86,6 +91,9 @@ export async function relayed(t: Test, url: string, options: RelayOptions = {}):
     beginnings,
     swallow: () => {
       swallowing = true
+    },
+    hold: () => {
+      holding = true
     }
   }
 }

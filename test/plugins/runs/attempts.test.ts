@@ -56,6 +56,11 @@ t.test('an attempt that has lost its claim changes nothing', async (t) => {
 
   await runs.setProgress(claimed, 5, 50)
   t.match(await runs.get(id), { rows: 5, bytes: 50 })
+  t.same(
+    await runs.lookAt([id, randomUUID()]),
+    [{ id, state: 'running', file_id: claimed.file_id }],
+    'no parameters, for all those who wait'
+  )
   const queued: string[] = []
   await runs.release(claimed, async (_client, run) => void queued.push(run))
   t.same(queued, [id])
@@ -141,7 +146,8 @@ t.test('a report that is not known here, or not yet in that version, is left to 
     for (const [age, seconds] of [
       ['-1 hour', 1],
       ['0', 1],
-      ['20 seconds', 11],
+      ['20 seconds', 1],
+      ['5 minutes', 15],
       ['23 hours', 30]
     ] as const) {
       await pool.query(`UPDATE ${schema}.runs SET created_at = now() - $2::interval WHERE id = $1`, [id, age])
@@ -210,14 +216,16 @@ t.test('a worker that closes gives back what it makes; what the queue took back 
   t.same(sent, [['run', id]])
 })
 
-/** A store one of whose functions never answers. */
+/** A store that answers no more once one of its functions is called. */
 function hungFiles(name: 'create' | 'append' | 'seal') {
   const asked = gate()
+  const never = () => new Promise<never>(() => {})
   const hang = (): Promise<never> => {
     asked.open()
-    return new Promise<never>(() => {})
+    return never()
   }
   const files = new MemoryFiles()
+  files.discard = never
   const create = files.create.bind(files)
   files.create = name === 'create' ? hang : async (id) => ({ ...(await create(id)), [name]: hang })
   return { files, asked: asked.opened }
@@ -258,6 +266,12 @@ t.test('a file of the attempt before that cannot be removed is left to a sweep',
     fileId: before?.run.file_id,
     err: { code: 'EACCES' }
   })
+
+  files.discard = () => new Promise(() => {})
+  const next = await newRun(runs)
+  await runs.claim(next.id, randomUUID())
+  await worker.attempt(next.id, never, false)
+  t.match(await runs.get(next.id), { state: 'succeeded', attempt: 2 }, 'also where there is no answer')
 })
 
 t.test('what another attempt may mend', async (t) => {

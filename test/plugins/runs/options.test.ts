@@ -36,8 +36,8 @@ const values: Values<RunsOptions> = {
   routes: flag,
   files: [[new MemoryFiles()], [{}, { create: func, read: func, discard: func }, func, null]],
   prefix: [
-    ['', '/api', '/a/b'],
-    ['api', '/', '/api/', 1, null]
+    ['', '/api', '/a/b', "/-._~!$&'()+,;=@"],
+    ['api', '/', '/api/', '//host', '/a//b', '/:tenant', '/*', '/a b', '/\u00e9', '/%41', '/a?b', 1, null]
   ],
   schema: [
     ['csv_export', '_1', 'a'.repeat(40)],
@@ -72,16 +72,17 @@ t.test('each option of the registration takes its values, and refuses others by 
 })
 
 t.test('a wrong option is refused before anything is connected to', async (t) => {
-  const register = async (options: object, defaults: PluginOptions = {}) => {
+  const register = async (options: object, defaults: PluginOptions = {}, prefix = '') => {
     const app = Fastify()
     t.teardown(() => app.close())
     await app.register(csvExport, defaults)
-    await app.register(csvRuns, { ...required, ...options } as RunsOptions)
+    await app.register((context) => context.register(csvRuns, { ...required, ...options }), { prefix })
   }
-  await t.rejects(register({ prefix: '/:tenant' }), {
+  await t.rejects(register({ prefix: '/runs' }, {}, '/:tenant'), {
     code: 'CSV_EXPORT_INVALID_OPTION',
-    message: /"prefix" must be without parameters.*"\/:tenant"/
+    message: /"prefix" must be .* without parameters.*"\/:tenant\/runs"/
   })
+  await t.rejects(register({}, {}, '//host'), { code: 'CSV_EXPORT_INVALID_OPTION' })
   await t.rejects(register({ concurency: 1 }), { code: 'CSV_EXPORT_UNKNOWN_OPTION' })
   const of = (csv: CsvOptions) => ({ ...numbers, csv })
   await t.rejects(register({ reports: [of({ delimiter: '"' })] }), { code: 'CSV_EXPORT_INVALID_OPTION' })

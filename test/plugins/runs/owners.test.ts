@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import type { FastifyError, FastifyRequest } from 'fastify'
 import t from 'tap'
 import {
@@ -58,7 +59,8 @@ t.test('what is no owner is refused, not shared', async (t) => {
     empty: '',
     number: 7,
     nul: 'ann\0',
-    half: 'ann\ud800'
+    half: 'ann\ud800',
+    long: 'a'.repeat(501)
   }
   const wrong = await serveRuns(t, {
     connectionString,
@@ -113,6 +115,14 @@ t.test('what is no owner is refused, not shared', async (t) => {
   const { url } = await serveRuns(t, { connectionString, owner: 'public' })
   const run = await finishedRun(url, 'numbers', { user: 'ann' })
   t.equal((await ask(`${url}/runs/${run.id}`, { user: 'bob' })).status, 200)
+})
+
+t.test('the longest owner and the longest key fit into an index together', async (t) => {
+  // As few bytes as the database can make of them.
+  const name = String.fromCharCode(...Array.from({ length: 500 }, () => randomInt(0x4e00, 0x9fff)))
+  const key = String.fromCharCode(...Array.from({ length: 255 }, () => randomInt(0xc0, 0xff)))
+  const { url } = await serveRuns(t, { connectionString, owner: () => name, concurrency: 0 })
+  t.equal((await post(url, 'numbers', { headers: { 'idempotency-key': key } })).status, 202)
 })
 
 t.test('an owner has so many open runs, so many bytes are kept', async (t) => {

@@ -10,7 +10,7 @@ function slowRuns() {
     []
   let onLook: (() => void) | undefined
   const runs = {
-    getAll: (ids: readonly string[]) =>
+    lookAt: (ids: readonly string[]) =>
       new Promise<RunRow[]>((answer, fail) => {
         looks.push({ ids, answer, fail })
         onLook?.()
