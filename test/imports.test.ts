@@ -24,6 +24,12 @@ const directions: Record<string, string[]> = {
     'plugins/csv-export/receipts',
     'plugins/csv-export'
   ],
+  'plugins/csv-export/probe': [
+    'plugins/csv-export/reply',
+    'plugins/csv-export/options',
+    'plugins/csv-export'
+  ],
+  'plugins/probe': ['plugins/csv-export/probe'],
   'plugins/runs/table': ['plugins/runs'],
   'plugins/runs/files': ['plugins/runs/table', 'plugins/csv-export/options', 'plugins/pg', 'plugins/runs']
 }
