@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
+import { headerLine, type ProbeRequest, usualPath } from '../csv-export/probe/rows.ts'
+import { askers, type Question } from './ask.ts'
+import { type Lump, type Pace, paceOf } from './pace.ts'
+import { codeOf, codings, type HttpVersion, type Reply } from './reply.ts'
+
+export interface ProbeOptions extends Omit<Question, 'timeout'> {
+  /** Seconds of the silence between two rows that everything in between has to bear. */
+  silence: number
+  /** Called with what is done next. */
+  onStep(text: string): void
+}
+
+/** A reply to a request for rows at a pace. */
+export interface PacedReply extends Reply, Pace {
+  version: HttpVersion
+}
+
+export interface Break {
+  isSeen: boolean
+  /** The error, or what status was sent instead. */
+  by: string
+}
+
+/** What has been found out, without any judgement. */
+export interface Measures {
+  /** Milliseconds between two rows, as the server makes them. */
+  interval: number
+  /** How many rows there are in a whole reply. */
+  rowCount: number
+  /** Without a content coding, on HTTP/1.1. */
+  plain: PacedReply
+  /** The same on HTTP/2, where that is spoken. */
+  http2: PacedReply | undefined
+  /** With any content coding. */
+  coded: PacedReply
+  /** How long rows come, where short ones are held back. */
+  longRows: Lump[] | undefined
+  /** In each version that is spoken. */
+  breaks: Partial<Record<HttpVersion, Break>>
+  silence: { seconds: number; brokenBy: string | undefined }
+}
+
+/** There is nothing to judge: nobody answers, or it is no route of a probe. */
+export class NoProbe extends Error {}
+
+/** Rows of the pace that a slow source has; a fast one, for as long as its rows are longer than most buffers. */
+const slow = { rows: 10, interval: 100 }
+const long = { rows: 64, interval: 20, bytes: 8_192 }
+const broken = { rows: 6, interval: 50, breakAfter: 3 }
+
+export async function measure(options: ProbeOptions): Promise<Measures> {
+  const { silence, onStep } = options
+  const paced = async (version: HttpVersion, coding: string): Promise<PacedReply> => {
+    const reply = await ask(options, version, slow, coding)
+    return { ...reply, ...paceOf(reply, slow.interval), version }
+  }
+  onStep('rows on HTTP/1.1')
+  const plain = await paced('1.1', 'identity').catch((error) => {
+    throw new NoProbe(`${options.url} does not answer: ${codeOf(error)}`)
+  })
+  checkIsProbe(options.url, plain)
+  const silent = bearSilence(options, silence)
+  onStep('rows on HTTP/2')
+  const http2 = await paced('2', 'identity').catch(() => undefined)
+  onStep('rows with a content coding')
+  const coded = await paced(http2 === undefined ? '1.1' : '2', codings)
+  const late = [plain, http2, coded].find((reply) => reply !== undefined && isHeld(reply, slow.interval))
+  let longRows: Lump[] | undefined
+  if (late !== undefined) {
+    onStep('long rows')
+    longRows = paceOf(
+      await ask(options, late.version, long, late === coded ? codings : 'identity'),
+      long.interval
+    ).lumps
+  }
+  const breaks: Measures['breaks'] = {}
+  for (const version of ['1.1', '2', '1.0'] as const) {
+    if (version === '2' && http2 === undefined) continue
+    onStep(`a break on HTTP/${version}`)
+    breaks[version] = await breakIn(options, version)
+  }
+  onStep(`a silence of ${silence} s`)
+  return {
+    interval: slow.interval,
+    rowCount: slow.rows,
+    plain,
+    http2,
+    coded,
+    longRows,
+    breaks,
+    silence: await silent
+  }
+}
+
+/** One late row may be a busy machine's, but not half of them. */
+export function isHeld({ late }: Pick<Pace, 'late'>, interval: number): boolean {
+  return late > 3 * interval
+}
+
+async function ask(
+  { url, headers, isStrict }: ProbeOptions,
+  version: HttpVersion,
+  wanted: Partial<ProbeRequest>,
+  coding = 'identity'
+): Promise<Reply> {
+  const asked = new URL(url)
+  for (const [name, value] of Object.entries(wanted)) asked.searchParams.set(name, String(value))
+  // No cache has it, and none makes one request wait for another.
+  asked.searchParams.set('once', randomUUID())
+  const { rows = 1, interval = 0 } = wanted
+  return askers[version]({
+    url: asked,
+    headers: { ...headers, 'accept-encoding': coding },
+    isStrict,
+    timeout: rows * interval + 15_000
+  })
+}
+
+async function breakIn(options: ProbeOptions, version: HttpVersion): Promise<Break> {
+  const failed = (error: unknown) => ({ status: 0, brokenBy: codeOf(error) })
+  const { status, brokenBy } = await ask(options, version, broken).catch(failed)
+  if (brokenBy !== undefined) return { isSeen: true, by: brokenBy }
+  return { isSeen: status >= 400, by: `status ${status}` }
+}
+
+async function bearSilence(options: ProbeOptions, seconds: number): Promise<Measures['silence']> {
+  const failed = (error: unknown) => ({ status: 0, brokenBy: codeOf(error) })
+  const { status, brokenBy } = await ask(options, '1.1', { rows: 2, interval: seconds * 1_000 }).catch(failed)
+  return { seconds, brokenBy: status === 200 ? brokenBy : (brokenBy ?? `status ${status}`) }
+}
+
+function checkIsProbe(url: URL, { status, headers, pieces, brokenBy }: Reply): void {
+  const { location } = headers
+  const help =
+    `Register the plugin with { probe: true }, and give the URL of ${usualPath} on your server; ` +
+    'with { probe: PATH }, that of the path.'
+  if (location !== undefined) throw new NoProbe(`${url} leads to ${location}: probe that.`)
+  if (status !== 200) throw new NoProbe(`${url} answers ${status} ${STATUS_CODES[status] ?? ''}. ${help}`)
+  const text = pieces.map((piece) => piece.text).join('')
+  if (brokenBy === undefined && !text.startsWith(headerLine)) {
+    throw new NoProbe(`${url} is no route of a probe. ${help}`)
+  }
+}
