@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from 'node:http'
-import { type ClientHttp2Session, connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2'
+import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2'
 import { request as requestHttps } from 'node:https'
 import { connect, isIP } from 'node:net'
 import { connect as connectTls } from 'node:tls'
@@ -46,7 +46,10 @@ async function askHttp2({ url, headers, isStrict, timeout }: Question): Promise<
   const session = connectHttp2(url, { rejectUnauthorized: isStrict })
   session.on('error', () => {})
   try {
-    await speaksHttp2(session)
+    // A server of HTTP/1 may say nothing at all to the beginning of HTTP/2.
+    await once(session, 'remoteSettings', { signal: AbortSignal.timeout(5_000) })
+    // Some speak it where they have chosen another one, in which a client would go on.
+    if (!['h2', 'h2c'].includes(session.alpnProtocol ?? '')) throw new Error('HTTP/2 is not chosen')
     const stream = session.request(
       { ...headers, ':path': url.pathname + url.search, te: 'trailers' },
       { signal: AbortSignal.timeout(timeout) }
@@ -61,11 +64,6 @@ async function askHttp2({ url, headers, isStrict, timeout }: Question): Promise<
   } finally {
     session.destroy()
   }
-}
-
-/** A server of HTTP/1 may say nothing at all to the beginning of HTTP/2. */
-async function speaksHttp2(session: ClientHttp2Session): Promise<void> {
-  await once(session, 'remoteSettings', { signal: AbortSignal.timeout(5_000) })
 }
 
 /** Node's own client speaks 1.1 alone. */

@@ -35,8 +35,8 @@ const proxies = 'docs/failures.md#proxies'
 const coding = 'docs/streaming.md#content-coding'
 
 const nginxBuffers: Cause = {
-  cause: 'nginx buffers: proxy_buffering is on, and X-Accel-Buffering: no is ignored or removed',
-  setting: 'proxy_buffering off; or no proxy_ignore_headers X-Accel-Buffering;',
+  cause: 'nginx, with proxy_buffering on and X-Accel-Buffering: no ignored or removed',
+  setting: 'proxy_buffering off; (or take proxy_ignore_headers X-Accel-Buffering; away)',
   page: 'docs/deployment.md#nginx'
 }
 const nginxSpeaks10: Cause = {
@@ -68,6 +68,11 @@ const causes: Record<Symptom, Record<string, Cause>> = {
     }
   },
   'held while coded': {
+    nginx: {
+      cause: 'nginx, whose gzip flushes nothing while proxy_buffering is on, or @fastify/compress in the app',
+      setting: 'proxy_buffering off; or gzip off; and compress: true for the plugin, so that it codes',
+      page: coding
+    },
     any: {
       cause: 'something that compresses without flushing: @fastify/compress in the app, or a proxy’s gzip',
       setting:

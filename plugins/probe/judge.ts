@@ -62,7 +62,7 @@ function bodies({ plain, http2, coded, rowCount }: Measures): Finding[] {
 function rows({ plain, http2, interval, longRows }: Measures): Finding[] {
   const replies = [plain, http2].filter((reply) => reply !== undefined)
   const held = replies.filter((reply) => isHeld(reply, interval))
-  const late = replies.filter((reply) => !held.includes(reply) && reply.late > 0.8 * interval)
+  const late = replies.filter((reply) => !held.includes(reply) && reply.late > interval / 2)
   const inTime = replies.filter((reply) => !held.includes(reply) && !late.includes(reply))
   const about = 'rows'
   const found: Finding[] = held.map((reply) => ({
@@ -113,27 +113,35 @@ function whoCoded(own: string, got: string): string {
   return `The plugin codes with ${own}, and ${instead} comes: something in between codes the body again.`
 }
 
-function breaks({ breaks }: Measures): Finding[] {
+function breaks(measures: Measures): Finding[] {
+  const { breaks } = measures
   const about = 'break'
-  const entries = Object.entries(breaks) as [HttpVersion, Measures['breaks'][HttpVersion] & object][]
-  const seen = entries.filter(([, { isSeen }]) => isSeen)
   const found: Finding[] = []
+  const seen = breaks.filter(({ isSeen }) => isSeen)
   if (seen.length > 0) {
-    const how = seen.map(([version, { by }]) => `HTTP/${version}: ${by}`).join(', ')
+    const how = seen.map(({ version, by }) => `HTTP/${version}: ${by}`).join(', ')
     found.push({ about, level: 'ok', text: `A break is seen (${how}).` })
   }
-  for (const [version, { isSeen }] of entries) {
-    if (isSeen) continue
-    const text = `A break is not seen on HTTP/${version}: a part of a file looks whole.`
-    if (version === '1.0') {
-      const hint = 'Few clients speak it, and most proxies hide it: docs/failures.md#what-no-server-can-mend'
-      found.push({ about, level: 'note', text: `${text} ${hint}` })
-    } else {
-      const symptom = version === '2' ? 'break hidden on HTTP/2' : 'break hidden'
-      found.push({ about, level: 'wrong', text, symptom })
-    }
+  for (const { version, isSeen } of breaks) {
+    if (!isSeen) found.push(hiddenBreak(version, measures))
   }
   return found
+}
+
+function hiddenBreak(version: HttpVersion, { plain, isTls }: Measures): Finding {
+  const about = 'break'
+  const text = `A break is not seen on HTTP/${version}: a part of a file looks whole.`
+  if (version === '1.0') {
+    const hint = 'Few clients speak it, and most proxies hide it: docs/failures.md#what-no-server-can-mend'
+    return { about, level: 'note', text: `${text} ${hint}` }
+  }
+  const isAsked10 = plain.rows[0]?.httpVersion === '1.0'
+  if (version === '1.1') {
+    return { about, level: 'wrong', text, symptom: isAsked10 ? 'HTTP/1.0 upstream' : 'break hidden' }
+  }
+  const symptom = isAsked10 ? 'HTTP/1.0 upstream' : 'break hidden on HTTP/2'
+  if (isTls) return { about, level: 'wrong', text, symptom }
+  return { about, level: 'note', text: `${text} Few clients speak it without TLS.`, symptom }
 }
 
 function trailers({ plain, http2 }: Measures): Finding {
@@ -158,5 +166,6 @@ function silence({ silence: { seconds, brokenBy } }: Measures): Finding {
 }
 
 const versionsOf = (replies: PacedReply[]) => replies.map(({ version }) => `HTTP/${version}`).join(', ')
-const seconds = (milliseconds: number) => `${(milliseconds / 1_000).toFixed(2)} s`
+const seconds = (milliseconds: number) =>
+  milliseconds < 100 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1_000).toFixed(1)} s`
 const kilobytes = (bytes: number) => `${(bytes / 1_000).toFixed(1)} kB`

@@ -18,6 +18,7 @@ export interface PacedReply extends Reply, Pace {
 }
 
 export interface Break {
+  version: HttpVersion
   isSeen: boolean
   /** The error, or what status was sent instead. */
   by: string
@@ -25,6 +26,7 @@ export interface Break {
 
 /** What has been found out, without any judgement. */
 export interface Measures {
+  isTls: boolean
   /** Milliseconds between two rows, as the server makes them. */
   interval: number
   /** How many rows there are in a whole reply. */
@@ -38,7 +40,7 @@ export interface Measures {
   /** How long rows come, where short ones are held back. */
   longRows: Lump[] | undefined
   /** In each version that is spoken. */
-  breaks: Partial<Record<HttpVersion, Break>>
+  breaks: Break[]
   silence: { seconds: number; brokenBy: string | undefined }
 }
 
@@ -65,7 +67,8 @@ export async function measure(options: ProbeOptions): Promise<Measures> {
   onStep('rows on HTTP/2')
   const http2 = await paced('2', 'identity').catch(() => undefined)
   onStep('rows with a content coding')
-  const coded = await paced(http2 === undefined ? '1.1' : '2', codings)
+  const isTls = options.url.protocol === 'https:'
+  const coded = await paced(isTls && http2 !== undefined ? '2' : '1.1', codings)
   const late = [plain, http2, coded].find((reply) => reply !== undefined && isHeld(reply, slow.interval))
   let longRows: Lump[] | undefined
   if (late !== undefined) {
@@ -75,14 +78,15 @@ export async function measure(options: ProbeOptions): Promise<Measures> {
       long.interval
     ).lumps
   }
-  const breaks: Measures['breaks'] = {}
+  const breaks: Break[] = []
   for (const version of ['1.1', '2', '1.0'] as const) {
     if (version === '2' && http2 === undefined) continue
     onStep(`a break on HTTP/${version}`)
-    breaks[version] = await breakIn(options, version)
+    breaks.push(await breakIn(options, version))
   }
   onStep(`a silence of ${silence} s`)
   return {
+    isTls,
     interval: slow.interval,
     rowCount: slow.rows,
     plain,
@@ -121,8 +125,8 @@ async function ask(
 async function breakIn(options: ProbeOptions, version: HttpVersion): Promise<Break> {
   const failed = (error: unknown) => ({ status: 0, brokenBy: codeOf(error) })
   const { status, brokenBy } = await ask(options, version, broken).catch(failed)
-  if (brokenBy !== undefined) return { isSeen: true, by: brokenBy }
-  return { isSeen: status >= 400, by: `status ${status}` }
+  if (brokenBy !== undefined) return { version, isSeen: true, by: brokenBy }
+  return { version, isSeen: status >= 400, by: `status ${status}` }
 }
 
 async function bearSilence(options: ProbeOptions, seconds: number): Promise<Measures['silence']> {
