@@ -49,7 +49,7 @@ async function askHttp2({ url, headers, isStrict, timeout }: Question): Promise<
     // A server of HTTP/1 may say nothing at all to the beginning of HTTP/2.
     await once(session, 'remoteSettings', { signal: AbortSignal.timeout(5_000) })
     // Some speak it where they have chosen another one, in which a client would go on.
-    if (!['h2', 'h2c'].includes(session.alpnProtocol ?? '')) throw new Error('HTTP/2 is not chosen')
+    if (!['h2', 'h2c'].includes(String(session.alpnProtocol))) throw new Error('HTTP/2 is not chosen')
     const stream = session.request(
       { ...headers, ':path': url.pathname + url.search, te: 'trailers' },
       { signal: AbortSignal.timeout(timeout) }

@@ -75,8 +75,7 @@ const causes: Record<Symptom, Record<string, Cause>> = {
     },
     any: {
       cause: 'something that compresses without flushing: @fastify/compress in the app, or a proxy’s gzip',
-      setting:
-        'compress: true, so that the plugin codes; @fastify/compress off for the route; nginx: gzip off;',
+      setting: 'compress: true for the plugin, so that it codes, or the other one off for the route',
       page: coding
     }
   },

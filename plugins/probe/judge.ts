@@ -31,9 +31,12 @@ export function judge(measures: Measures): Finding[] {
 }
 
 function connection({ plain, http2 }: Measures): Finding[] {
-  const httpVersion = plain.rows[0]?.httpVersion ?? '1.1'
+  const httpVersion = plain.rows[0]?.httpVersion
   const spoken = http2 === undefined ? 'HTTP/1.1 is spoken' : 'HTTP/1.1 and HTTP/2 are spoken'
-  const text = `${spoken}, the app is asked in HTTP/${httpVersion}; the first byte comes after ${seconds(plain.firstByte)}.`
+  const text =
+    httpVersion === undefined
+      ? `${spoken}; no row says how the app is asked.`
+      : `${spoken}, the app is asked in HTTP/${httpVersion}; the first byte comes after ${seconds(plain.firstByte)}.`
   const found: Finding = { about: 'connection', level: 'ok', text }
   if (httpVersion !== '1.0') return [found]
   const wrong: Finding = {
@@ -117,13 +120,13 @@ function breaks(measures: Measures): Finding[] {
   const { breaks } = measures
   const about = 'break'
   const found: Finding[] = []
-  const seen = breaks.filter(({ isSeen }) => isSeen)
+  const seen = breaks.filter(({ brokenBy }) => brokenBy !== undefined)
   if (seen.length > 0) {
-    const how = seen.map(({ version, by }) => `HTTP/${version}: ${by}`).join(', ')
+    const how = seen.map(({ version, brokenBy }) => `HTTP/${version}: ${brokenBy}`).join(', ')
     found.push({ about, level: 'ok', text: `A break is seen (${how}).` })
   }
-  for (const { version, isSeen } of breaks) {
-    if (!isSeen) found.push(hiddenBreak(version, measures))
+  for (const { version, brokenBy } of breaks) {
+    if (brokenBy === undefined) found.push(hiddenBreak(version, measures))
   }
   return found
 }
@@ -149,13 +152,10 @@ function trailers({ plain, http2 }: Measures): Finding {
   const replies = [plain, http2].filter((reply) => reply !== undefined)
   const got = replies.filter(({ trailers }) => trailers['export-rows'] !== undefined)
   if (got.length > 0) return { about, level: 'ok', text: `Trailers arrive (${versionsOf(got)}).` }
-  const isAsked = plain.rows[0]?.asksTrailers === true
-  const why = isAsked ? 'they are lost on the way back' : 'that they are wanted is not passed on'
-  return {
-    about,
-    level: 'note',
-    text: `No trailers arrive: ${why}. Nothing needs them but Export-Rows, Repr-Digest.`
-  }
+  const why = plain.rows[0]?.asksTrailers
+    ? 'they are lost on the way back'
+    : 'the app is not told that they are wanted'
+  return { about, level: 'note', text: `No trailers arrive: ${why}. The receipt says the same.` }
 }
 
 function silence({ silence: { seconds, brokenBy } }: Measures): Finding {

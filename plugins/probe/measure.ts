@@ -19,9 +19,8 @@ export interface PacedReply extends Reply, Pace {
 
 export interface Break {
   version: HttpVersion
-  isSeen: boolean
-  /** The error, or what status was sent instead. */
-  by: string
+  /** How it was seen; undefined if it was not. */
+  brokenBy: string | undefined
 }
 
 /** What has been found out, without any judgement. */
@@ -59,13 +58,12 @@ export async function measure(options: ProbeOptions): Promise<Measures> {
     return { ...reply, ...paceOf(reply, slow.interval), version }
   }
   onStep('rows on HTTP/1.1')
-  const plain = await paced('1.1', 'identity').catch((error) => {
-    throw new NoProbe(`${options.url} does not answer: ${codeOf(error)}`)
-  })
+  const plain = await paced('1.1', 'identity')
   checkIsProbe(options.url, plain)
-  const silent = bearSilence(options, silence)
+  const silent = ask(options, '1.1', { rows: 2, interval: silence * 1_000 })
   onStep('rows on HTTP/2')
-  const http2 = await paced('2', 'identity').catch(() => undefined)
+  const onHttp2 = await paced('2', 'identity')
+  const http2 = onHttp2.status === 0 ? undefined : onHttp2
   onStep('rows with a content coding')
   const isTls = options.url.protocol === 'https:'
   const coded = await paced(isTls && http2 !== undefined ? '2' : '1.1', codings)
@@ -82,7 +80,8 @@ export async function measure(options: ProbeOptions): Promise<Measures> {
   for (const version of ['1.1', '2', '1.0'] as const) {
     if (version === '2' && http2 === undefined) continue
     onStep(`a break on HTTP/${version}`)
-    breaks.push(await breakIn(options, version))
+    const { brokenBy } = await ask(options, version, broken)
+    breaks.push({ version, brokenBy })
   }
   onStep(`a silence of ${silence} s`)
   return {
@@ -94,7 +93,7 @@ export async function measure(options: ProbeOptions): Promise<Measures> {
     coded,
     longRows,
     breaks,
-    silence: await silent
+    silence: { seconds: silence, brokenBy: (await silent).brokenBy }
   }
 }
 
@@ -103,45 +102,36 @@ export function isHeld({ late }: Pick<Pace, 'late'>, interval: number): boolean 
   return late > 3 * interval
 }
 
+/** An error is a way to be told that something is broken, too; before the head, the status is 0. */
 async function ask(
   { url, headers, isStrict }: ProbeOptions,
   version: HttpVersion,
-  wanted: Partial<ProbeRequest>,
+  wanted: Pick<ProbeRequest, 'rows' | 'interval'> & Partial<ProbeRequest>,
   coding = 'identity'
 ): Promise<Reply> {
   const asked = new URL(url)
   for (const [name, value] of Object.entries(wanted)) asked.searchParams.set(name, String(value))
   // No cache has it, and none makes one request wait for another.
   asked.searchParams.set('once', randomUUID())
-  const { rows = 1, interval = 0 } = wanted
-  return askers[version]({
-    url: asked,
-    headers: { ...headers, 'accept-encoding': coding },
-    isStrict,
-    timeout: rows * interval + 15_000
-  })
-}
-
-async function breakIn(options: ProbeOptions, version: HttpVersion): Promise<Break> {
-  const failed = (error: unknown) => ({ status: 0, brokenBy: codeOf(error) })
-  const { status, brokenBy } = await ask(options, version, broken).catch(failed)
-  if (brokenBy !== undefined) return { version, isSeen: true, by: brokenBy }
-  return { version, isSeen: status >= 400, by: `status ${status}` }
-}
-
-async function bearSilence(options: ProbeOptions, seconds: number): Promise<Measures['silence']> {
-  const failed = (error: unknown) => ({ status: 0, brokenBy: codeOf(error) })
-  const { status, brokenBy } = await ask(options, '1.1', { rows: 2, interval: seconds * 1_000 }).catch(failed)
-  return { seconds, brokenBy: status === 200 ? brokenBy : (brokenBy ?? `status ${status}`) }
+  const timeout = wanted.rows * wanted.interval + 15_000
+  const question = { url: asked, headers: { ...headers, 'accept-encoding': coding }, isStrict, timeout }
+  try {
+    const reply = await askers[version](question)
+    return reply.status < 400 ? reply : { ...reply, brokenBy: reply.brokenBy ?? `status ${reply.status}` }
+  } catch (error) {
+    return { status: 0, headers: {}, trailers: {}, pieces: [], brokenBy: codeOf(error) }
+  }
 }
 
 function checkIsProbe(url: URL, { status, headers, pieces, brokenBy }: Reply): void {
+  if (status === 0) throw new NoProbe(`${url} does not answer: ${brokenBy}`)
   const { location } = headers
   const help =
     `Register the plugin with { probe: true }, and give the URL of ${usualPath} on your server; ` +
     'with { probe: PATH }, that of the path.'
   if (location !== undefined) throw new NoProbe(`${url} leads to ${location}: probe that.`)
-  if (status !== 200) throw new NoProbe(`${url} answers ${status} ${STATUS_CODES[status] ?? ''}. ${help}`)
+  if (status !== 200)
+    throw new NoProbe(`${url} answers ${[status, STATUS_CODES[status]].join(' ').trim()}. ${help}`)
   const text = pieces.map((piece) => piece.text).join('')
   if (brokenBy === undefined && !text.startsWith(headerLine)) {
     throw new NoProbe(`${url} is no route of a probe. ${help}`)

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import t from 'tap'
 import { most, probeLines, readProbeRequest, readProbeRow } from '../../../plugins/csv-export/probe/rows.ts'
+import { until } from '../../clients.ts'
 import { curl, serve } from '../../helper.ts'
 
 const read = (query: string) => readProbeRequest(new URLSearchParams(query))
@@ -100,7 +101,7 @@ t.test('it serves so many at a time, and is free again when they have left', asy
   t.match(refused, { statusCode: 503, headers: { 'retry-after': '10' } })
   t.match(refused.json(), { code: 'CSV_EXPORT_TOO_MANY_PROBES' })
   for (const request of requests) request.destroy()
-  while (app.csvExports.running().length > 0) await new Promise(setImmediate)
+  await until(() => app.csvExports.running().length === 0)
   t.equal((await app.inject('/csv-export-probe?rows=1')).statusCode, 200)
 })
 
