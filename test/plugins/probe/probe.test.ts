@@ -17,10 +17,6 @@ import { serve } from '../../helper.ts'
 import { makeCertificate } from '../../interop/servers.ts'
 import { probe, runProbe } from '../../probing.ts'
 
-// Most of the time is waited.
-t.jobs = 8
-const atOnce = { buffered: true }
-
 const bin = join(import.meta.dirname, '../../../plugins/probe/bin.ts')
 const path = '/csv-export-probe'
 const probed = { defaults: { probe: true } }
@@ -39,7 +35,7 @@ const certificate = makeCertificate()
 t.teardown(certificate.remove)
 const secure = { key: readFileSync(certificate.key), cert: readFileSync(certificate.certificate) }
 
-t.test('the program tells what comes straight from the server', atOnce, async (t) => {
+async function runProgram() {
   const { url } = await serve(t, () => {}, probed)
   const args = [bin, 'probe', url + path, '--silence', '0.1']
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -48,8 +44,68 @@ t.test('the program tells what comes straight from the server', atOnce, async (t
     text(child.stderr),
     once(child, 'close')
   ])
+  return { stdout, stderr, code }
+}
+
+async function startSecure(): Promise<string> {
+  const server = { http2: true, https: { ...secure, allowHTTP1: true } }
+  const { url } = await serve(t, () => {}, { ...probed, server })
+  return url.replace('http:', 'https:') + path
+}
+
+/** @fastify/compress codes where the plugin does not. */
+async function probeCompressed() {
+  const app = Fastify()
+  await app.register(fastifyCompress, { threshold: 0 })
+  await app.register(csvExport, { probe: true, compress: false })
+  t.teardown(() => app.close())
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  return runProbe(['probe', url + path, '--silence', '0'])
+}
+
+/** What is in between has a whole body before it sends any of it. */
+async function probeHolding() {
+  const { url } = await serve(t, () => {}, probed)
+  const holding = await answering(t, async (request, response) => {
+    const held = await fetch(url + request.url)
+    const body = await held.text().catch(() => undefined)
+    if (body === undefined) response.destroy()
+    else response.end(body)
+  })
+  return probe(`http://${holding}${path}`)
+}
+
+/** A server that some requests are nobody's to. */
+async function probeGuarded() {
+  const without: string[] = []
+  const isKnown = async ({ headers, raw }: FastifyRequest, reply: FastifyReply) => {
+    if (headers.authorization === 'Bearer x') return
+    without.push(raw.httpVersion)
+    return reply.code(401).send()
+  }
+  const { url } = await serve(t, (app) => app.addHook('onRequest', isKnown), probed)
+  const args = ['probe', url + path, '--silence=0', '-H', 'Authorization: Bearer x']
+  const [shown, quiet] = await Promise.all([
+    runProbe(args, { isTTY: true }),
+    runProbe([...args, '--quiet'], { isTTY: true })
+  ])
+  return { shown, quiet, without, refused: await runProbe(['probe', url + path]) }
+}
+
+const secureUrl = await startSecure()
+// Most of their time is waited.
+const [program, overTls, compressed, holding, guarded] = await Promise.all([
+  runProgram(),
+  probe(secureUrl),
+  probeCompressed(),
+  probeHolding(),
+  probeGuarded()
+])
+
+t.test('the program tells what comes straight from the server', async (t) => {
+  const { stdout, stderr, code } = program
   t.equal(stderr, '', 'no progress where nobody sees it')
-  t.match(
+  t.equal(
     stdout.replace(/\d+ ms|\d\.\d s(?=\.)/, 'N ms'),
     [
       'ok     HTTP/1.1 is spoken, the app is asked in HTTP/1.1; the first byte comes after N ms.',
@@ -65,11 +121,8 @@ t.test('the program tells what comes straight from the server', atOnce, async (t
   t.equal(code, 0)
 })
 
-t.test('over TLS it asks in HTTP/2 too', atOnce, async (t) => {
-  const server = { http2: true, https: { ...secure, allowHTTP1: true } }
-  const { url } = await serve(t, () => {}, { ...probed, server })
-  const secureUrl = url.replace('http:', 'https:') + path
-  const { wrong, findings } = await probe(secureUrl)
+t.test('over TLS it asks in HTTP/2 too', async (t) => {
+  const { wrong, findings } = overTls
   t.same(wrong, [])
   const texts = findings.map(({ text }) => text)
   t.match(texts, [
@@ -79,13 +132,11 @@ t.test('over TLS it asks in HTTP/2 too', atOnce, async (t) => {
     /^A break is seen \(HTTP\/1.1: ECONNRESET, HTTP\/2: \w+, HTTP\/1.0: \w+\)/,
     'Trailers arrive (HTTP/1.1, HTTP/2).'
   ])
-  t.match(await runProbe(['probe', secureUrl]), {
-    status: 2,
-    stderr: /does not answer: DEPTH_ZERO_SELF_SIGNED/
-  })
+  const strict = await runProbe(['probe', secureUrl])
+  t.match(strict, { status: 2, stderr: /does not answer: DEPTH_ZERO_SELF_SIGNED/ })
 })
 
-t.test('HTTP/2 that is spoken but not chosen is none', atOnce, async (t) => {
+t.test('HTTP/2 that is spoken but not chosen is none', async (t) => {
   const http2 = await listen(t, createHttp2Server())
   const server = createTlsServer(secure, (socket) => {
     const behind = connect(Number(http2.split(':')[1]))
@@ -98,7 +149,7 @@ t.test('HTTP/2 that is spoken but not chosen is none', atOnce, async (t) => {
   })
 })
 
-t.test('what HTTP/1.0 gets that is no reply is an error', atOnce, async (t) => {
+t.test('what HTTP/1.0 gets that is no reply is an error', async (t) => {
   const mute = await listen(
     t,
     createServer((socket) => socket.end())
@@ -122,13 +173,8 @@ t.test('what HTTP/1.0 gets that is no reply is an error', atOnce, async (t) => {
   await t.rejects(askers['1.0']({ url, headers: {}, isStrict: true, timeout: 5_000 }), { message: /^E/ })
 })
 
-t.test('what compresses without flushing in the app is named', atOnce, async (t) => {
-  const app = Fastify()
-  await app.register(fastifyCompress, { threshold: 0 })
-  await app.register(csvExport, { probe: true, compress: false })
-  t.teardown(() => app.close())
-  const url = (await app.listen({ host: '127.0.0.1', port: 0 })) + path
-  const { status, stdout } = await runProbe(['probe', url, '--silence', '0'])
+t.test('what compresses without flushing in the app is named', async (t) => {
+  const { status, stdout } = compressed
   t.match(stdout, /^note {3}The body is coded with \w+, not by the plugin/m)
   t.match(
     stdout,
@@ -139,25 +185,17 @@ t.test('what compresses without flushing in the app is named', atOnce, async (t)
   t.equal(status, 1)
 })
 
-t.test('what holds rows back is told by its lumps', atOnce, async (t) => {
-  const { url } = await serve(t, () => {}, probed)
-  const holding = await answering(t, async (request, response) => {
-    const held = await fetch(url + request.url)
-    const body = await held.text().catch(() => undefined)
-    if (body === undefined) response.destroy()
-    else response.end(body)
-  })
-  const { wrong, findings } = await probe(`http://${holding}${path}`)
-  t.same(wrong, ['rows held'])
-  const [{ text } = { text: '' }] = findings.filter(({ level }) => level === 'wrong')
+t.test('what holds rows back is told by its lumps', async (t) => {
+  t.same(holding.wrong, ['rows held'])
+  const text = holding.findings.find(({ level }) => level === 'wrong')?.text
   t.match(
     text,
-    /^Rows are held back on HTTP\/1\.1: all come in one lump \(10 rows, 0\.\d kB, the first of them 0\.\d s late\)/
+    /^Rows are held back on HTTP\/1\.1: all come in one lump \(10 rows, 0\.\d kB, the first of them \d\.\d s late\)/
   )
   t.match(text, /, and so do 52\d\.\d kB of long rows\.$/)
 })
 
-t.test('an error of its own is no verdict', atOnce, async (t) => {
+t.test('an error of its own is no verdict', async (t) => {
   const failing = {
     write() {
       throw new Error('the pipe is broken')
@@ -166,36 +204,22 @@ t.test('an error of its own is no verdict', atOnce, async (t) => {
   await t.rejects(main(['--help'], { stdout: failing, stderr: failing }), { message: 'the pipe is broken' })
 })
 
-t.test('progress is a line on a terminal', atOnce, async (t) => {
-  const { url } = await serve(t, () => {}, probed)
-  const args = ['probe', url + path, '--silence', '0', '--header', 'X-Key: 1']
-  const [shown, quiet] = await Promise.all([
-    runProbe(args, { isTTY: true }),
-    runProbe([...args, '--quiet'], { isTTY: true })
-  ])
+t.test('progress is a line on a terminal', async (t) => {
+  const { shown, quiet } = guarded
   const lines = shown.stderr.split('\r\u001b[K')
   t.match(lines, ['', 'probing: rows on HTTP/1.1', 'probing: rows on HTTP/2'])
   t.equal(lines.at(-1), '', 'it is gone at the end')
   t.equal(quiet.stderr, '')
-  t.equal(quiet.status, 0)
 })
 
-t.test('headers are sent along, on each version of HTTP', atOnce, async (t) => {
-  const without: string[] = []
-  const isKnown = async ({ headers, raw }: FastifyRequest, reply: FastifyReply) => {
-    if (headers.authorization === 'Bearer x') return
-    without.push(raw.httpVersion)
-    return reply.code(401).send()
-  }
-  const { url } = await serve(t, (app) => app.addHook('onRequest', isKnown), probed)
-  const args = ['probe', url + path, '--silence=0']
-  t.match(await runProbe([...args, '-H', 'Authorization: Bearer x']), { status: 0 })
-  t.same(without, [])
-  const { stderr } = await runProbe(args)
-  t.match(stderr, /answers 401 Unauthorized\. Register the plugin with { probe: true }/)
+t.test('headers are sent along, on each version of HTTP', async (t) => {
+  const { shown, without, refused } = guarded
+  t.equal(shown.status, 0)
+  t.same(without, ['1.1'], 'but for the one that was to be refused')
+  t.match(refused.stderr, /answers 401 Unauthorized\. Register the plugin with { probe: true }/)
 })
 
-t.test('what is no probe gets a sentence, and 2', atOnce, async (t) => {
+t.test('what is no probe gets a sentence, and 2', async (t) => {
   const page = await answering(t, (_request, response) => response.end('<h1>Hello'))
   const moved = await answering(t, (_request, response) =>
     response.writeHead(301, { location: 'https://example.org/' }).end()
@@ -218,7 +242,7 @@ t.test('what is no probe gets a sentence, and 2', atOnce, async (t) => {
   }
 })
 
-t.test('it tells how to be used', atOnce, async (t) => {
+t.test('it tells how to be used', async (t) => {
   t.match(await runProbe(['--help']), {
     status: 0,
     stdout: /^Usage: fastify-csv-export probe URL/,
