@@ -67,22 +67,9 @@ export async function measure(options: ProbeOptions): Promise<Measures> {
   onStep('rows with a content coding')
   const isTls = options.url.protocol === 'https:'
   const coded = await paced(isTls && http2 !== undefined ? '2' : '1.1', codings)
-  const late = [plain, http2, coded].find((reply) => reply !== undefined && isHeld(reply, slow.interval))
-  let longRows: Lump[] | undefined
-  if (late !== undefined) {
-    onStep('long rows')
-    longRows = paceOf(
-      await ask(options, late.version, long, late === coded ? codings : 'identity'),
-      long.interval
-    ).lumps
-  }
-  const breaks: Break[] = []
-  for (const version of ['1.1', '2', '1.0'] as const) {
-    if (version === '2' && http2 === undefined) continue
-    onStep(`a break on HTTP/${version}`)
-    const { brokenBy } = await ask(options, version, broken)
-    breaks.push({ version, brokenBy })
-  }
+  const held = [plain, http2, coded].find((reply) => reply !== undefined && isHeld(reply, slow.interval))
+  const longRows = held && (await longRowsOf(options, held.version, held === coded ? codings : 'identity'))
+  const breaks = await breakEach(options, http2 === undefined ? ['1.1', '1.0'] : ['1.1', '2', '1.0'])
   onStep(`a silence of ${silence} s`)
   return {
     isTls,
@@ -95,6 +82,21 @@ export async function measure(options: ProbeOptions): Promise<Measures> {
     breaks,
     silence: { seconds: silence, brokenBy: (await silent).brokenBy }
   }
+}
+
+async function longRowsOf(options: ProbeOptions, version: HttpVersion, coding: string): Promise<Lump[]> {
+  options.onStep('long rows')
+  return paceOf(await ask(options, version, long, coding), long.interval).lumps
+}
+
+async function breakEach(options: ProbeOptions, versions: HttpVersion[]): Promise<Break[]> {
+  const breaks: Break[] = []
+  for (const version of versions) {
+    options.onStep(`a break on HTTP/${version}`)
+    const { brokenBy } = await ask(options, version, broken)
+    breaks.push({ version, brokenBy })
+  }
+  return breaks
 }
 
 /** One late row may be a busy machine's, but not half of them. */

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { createServer as createHttpServer, type RequestListener } from 'node:http'
 import { createServer as createHttp2Server } from 'node:http2'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
@@ -240,6 +241,14 @@ t.test('what is no probe gets a sentence, and 2', async (t) => {
   for (const [host, sentence] of Object.entries(said)) {
     t.match(await runProbe(['probe', `http://${host}${path}`]), { status: 2, stdout: '', stderr: sentence })
   }
+})
+
+t.test('docs/probe.md has the options of --help', async (t) => {
+  const page = await readFile(join(import.meta.dirname, '../../../docs/probe.md'), 'utf8')
+  const { stdout } = await runProbe(['--help'])
+  const names = (text: string) => [...new Set(text.match(/--[a-z]+/g))].sort()
+  const table = page.slice(page.indexOf('## Options'), page.indexOf('## The route'))
+  t.same(names(table), names(stdout))
 })
 
 t.test('it tells how to be used', async (t) => {
