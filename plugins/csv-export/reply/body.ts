@@ -49,6 +49,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Whether an error is sent instead. */
   #isErrorTold = false
   #destination: unknown
+  /** Whether the destination has to be ended by who pipes, behind trailers. */
+  #hasTrailers = false
   /** Where the sender writes to, if a hook reads this stream. */
   readonly #buffer = new PushBuffer(this)
 
@@ -89,6 +91,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     prepareHead(this.#reply, destination === (raw as unknown) ? this.#options.length : undefined)
     this.#ending.hold()
     this.#destination = destination
+    this.#hasTrailers = !end
     if (destination !== (raw as unknown)) {
       // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
       finished(destination, { readable: false }, (error) => error && this.fail(error))
@@ -103,13 +106,17 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
     this.#send(destination as unknown as Destination, this.#transmission.coded(), () => {
-      // Fastify, which ends a reply with trailers, would send the head of an empty one in a callback that nobody guards.
-      if (!end) sendHead(this.#reply.raw)
-      this.#ending.setWritten()
+      this.#setWritten()
       // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
       this.#finish()
       if (end) destination.end()
     })
+  }
+
+  #setWritten(): void {
+    // Fastify, which sends trailers, would send the head of an empty body in a callback that nobody guards, or never.
+    if (this.#hasTrailers && this.#destination === this.#reply.raw) sendHead(this.#reply.raw)
+    this.#ending.setWritten()
   }
 
   override _read(): void {
@@ -120,7 +127,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#isAsked) return
     this.#ending.hold()
     this.#send(this.#buffer, this.#transmission.chunks, () => {
-      this.#ending.setWritten()
+      this.#setWritten()
       this.push(null)
     })
   }

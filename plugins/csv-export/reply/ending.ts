@@ -191,14 +191,18 @@ export class Ending {
     // A hook may have put something else in its place.
     const isItsOwn = this.#isWritten || !raw.writableEnded
     // Of the request, as a pipelined reply may have none yet.
-    const socket = this.#http2Stream === undefined ? request.raw.socket : undefined
-    const isByClient = isItsOwn && isClosedByClient(socket)
+    const isByClient =
+      isItsOwn && (isHttp2(raw) ? isResetByClient(raw.stream) : isClosedByClient(request.raw.socket))
     return isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED()
   }
 }
 
-/** A stream of HTTP/2 is closed by nobody else, as those of the server come through `hold()`. */
-function isClosedByClient(socket: Socket | undefined): boolean {
+/** Nobody else closes one without an error, as what the server calls comes through `hold()`. */
+function isResetByClient({ errored }: Http2Stream): boolean {
+  return errored === null || isOfClient(errored)
+}
+
+function isClosedByClient(socket: Socket): boolean {
   return !(socket instanceof Socket) || socket.readableEnded || isOfClient(socket.errored)
 }
 

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { connect as connectHttp2 } from 'node:http2'
+import { connect as connectHttp2, type Http2ServerResponse } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { Transform } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
@@ -7,6 +7,7 @@ import { connect as connectTls } from 'node:tls'
 import type { FastifyReply, RouteShorthandOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { until } from '../../../clients.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 import { makeCertificate } from '../../../interop/servers.ts'
 import { skipWithout } from '../../../programs.ts'
@@ -175,3 +176,28 @@ for (const [what, { route, prepare }] of Object.entries(delays)) {
     })
   }
 }
+
+t.test(
+  'a session that the server itself destroys with an error is closed by no client, once all is written',
+  async (t) => {
+    const { opened: receipt, open: onReceipt } = gate<Receipt>()
+    const { opened: raw, open: begin } = gate<unknown>()
+    const { url } = await serve(
+      t,
+      (app) =>
+        app.get('/', (_request, reply) => {
+          begin(reply.raw)
+          return reply.csv([['x'.repeat(1_000)]], { header: false })
+        }),
+      { http2: true, defaults: { onReceipt } }
+    )
+    // Takes nothing of any body.
+    const session = connectHttp2(url, { settings: { initialWindowSize: 0 } }).on('error', () => {})
+    t.teardown(() => session.destroy())
+    session.request({ ':path': '/' }).on('error', () => {})
+    const { stream } = (await raw) as Http2ServerResponse
+    await until(() => stream.writableEnded)
+    stream.session?.destroy(new Error('ended'))
+    t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
+  }
+)
