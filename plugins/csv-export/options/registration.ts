@@ -41,7 +41,7 @@ export interface RegistrationOptions {
   closeGrace?: number | undefined
   /**
    * Adds the route that `npx fastify-csv-export probe URL` asks, with this path; true is `/csv-export-probe`. It shows
-   * nothing of the server, and is bounded: 1000 rows, 1 MiB, 120 s, 16 at a time. @default false
+   * nothing of the server, and is bounded: 1000 rows, 1 MiB, 120 s, 8 at a time. @default false
    */
   probe?: boolean | string | undefined
 }

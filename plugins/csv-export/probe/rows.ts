@@ -7,7 +7,7 @@ import { setTimeout } from 'node:timers/promises'
 export const usualPath = '/csv-export-probe'
 
 /** The most of each. They keep the route from being a load: anyone may ask it. */
-export const most = { rows: 1_000, bytes: 1_048_576, milliseconds: 120_000, atATime: 16 } as const
+export const most = { rows: 1_000, bytes: 1_048_576, milliseconds: 120_000, atATime: 8 } as const
 
 export interface ProbeRequest {
   rows: number
