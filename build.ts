@@ -5,7 +5,8 @@ import { join } from 'node:path'
 
 // Compiles each folder of plugins/ that has an index.ts as CommonJS, and gives it the faces of a subpath of the package:
 // dist/<folder>.cjs for require, dist/<folder>.mjs for import. The second is made of the first: were each a build of its
-// own, a process that uses both would have two decorators, two error classes and two stores.
+// own, a process that uses both would have two decorators, two error classes and two stores. A folder
+// with a bin.ts is a program: dist/<folder>/bin.js.
 
 const require = createRequire(import.meta.url)
 const dist = join(import.meta.dirname, 'dist')

@@ -129,6 +129,12 @@ export const CSV_EXPORT_TOO_MANY_FOR_KEY = createError(
   429
 )
 
+export const CSV_EXPORT_TOO_MANY_PROBES = createError(
+  'CSV_EXPORT_TOO_MANY_PROBES',
+  '%s probes are running, as many as the route of "probe" allows: try again later',
+  503
+)
+
 export const CSV_EXPORT_SERVER_CLOSING = createError(
   'CSV_EXPORT_SERVER_CLOSING',
   'the server is closing: try again later',

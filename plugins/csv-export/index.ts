@@ -41,6 +41,7 @@ import type {
 } from './options/row-types.ts'
 import { checkSettings, settle } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
+import { addProbeRoute } from './probe/route.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import type { ExportProgress } from './receipts/record.ts'
 import { type BodyOptions, StreamedBody } from './reply/body.ts'
@@ -191,6 +192,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   } as FastifyReply['streamText'])
 
   app.decorate(internals, { registered, sendFile })
+  if (server.probe !== false) addProbeRoute(app, server.probe)
 
   /** A file that is there already, or a part of it: as many bytes as the head says, or a break. */
   function sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply {

@@ -44,6 +44,21 @@ console.log(own.length > 0, own.filter((path) => !/dist.csv-export/.test(path)))
 process.exit()
 `
 
+// As a user does, beside a server of his.
+const probing = `
+import { execFile } from 'node:child_process'
+import Fastify from 'fastify'
+import csvExport from 'fastify-csv-export'
+const app = Fastify()
+await app.register(csvExport, { probe: true })
+const url = await app.listen({ port: 0 })
+const args = ['fastify-csv-export', 'probe', url + '/csv-export-probe', '--silence', '0']
+execFile('npx', args, (error, stdout, stderr) => {
+  process.stdout.write(stdout + stderr)
+  process.exit(error?.code ?? 0)
+})
+`
+
 t.test('the package as it is published', async (t) => {
   const packed = await pack(t)
   const { files } = packed
@@ -86,6 +101,7 @@ t.test('the package as it is published', async (t) => {
       'use.cjs': `const Fastify = require('fastify')\nconst csvExport = require('fastify-csv-export')${serve}`,
       'both.mjs': importAndRequire,
       'loaded.mjs': loaded,
+      'probe.mjs': probing,
       'manifest.cjs': `console.log(require('fastify-csv-export/package.json').version)`,
       'use.mts': typescript,
       'use.cts': typescript,
@@ -128,6 +144,12 @@ t.test('the package as it is published', async (t) => {
       { cwd }
     )
     t.equal(output, '"id\\n1\\n"\n')
+    t.equal(code, 0)
+  })
+
+  await t.test('has a program that probes a server', async (t) => {
+    const { code, output } = await outcome(process.execPath, ['probe.mjs'], { cwd })
+    t.match(output, /^ok {5}.*\nAll is well\.\n$/s)
     t.equal(code, 0)
   })
 

@@ -6,7 +6,9 @@ import type { ReceiptStore } from '../receipts/receipts.ts'
 import {
   count,
   func,
+  isBoolean,
   isPlainObject,
+  isString,
   milliseconds,
   type OptionsOf,
   oneOf,
@@ -37,6 +39,11 @@ export interface RegistrationOptions {
    * After it: `server_closing`, CSV_EXPORT_SERVER_CLOSING. @default 5000
    */
   closeGrace?: number | undefined
+  /**
+   * Adds the route that `npx fastify-csv-export probe URL` asks, with this path; true is `/csv-export-probe`. It shows
+   * nothing of the server, and is bounded: 1000 rows, 1 MiB, 120 s, 8 at a time. @default false
+   */
+  probe?: boolean | string | undefined
 }
 
 export const registrationOptions = {
@@ -54,7 +61,14 @@ export const registrationOptions = {
   maxConcurrent: option(count, 0),
   concurrencyKey: option(func),
   maxConcurrentPerKey: option(count, 0),
-  closeGrace: option(milliseconds, 5_000)
+  closeGrace: option(milliseconds, 5_000),
+  probe: option(
+    rule<boolean | string>(
+      (value) => isBoolean(value) || (isString(value) && value.startsWith('/')),
+      "true, false or a path that begins with '/'"
+    ),
+    false
+  )
 } satisfies OptionsOf<RegistrationOptions>
 
 /** Throws CSV_EXPORT_INVALID_OPTION for options each of which is right by itself, but not all together. */

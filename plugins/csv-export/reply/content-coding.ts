@@ -59,8 +59,14 @@ export class ReplyCoding {
 /** Called before the head is written: what is not coded must not say so. */
 export function takeBackCoding(reply: FastifyReply): void {
   const taken = reply.getHeader('content-encoding')
-  const isReserved = (coding: ContentCoding | 'identity') => taken === reserved(coding)
-  if (isReserved('identity') || contentCodings.some(isReserved)) dropHeader(reply, 'content-encoding')
+  if (taken === reserved('identity') || chosenCoding(reply) !== undefined)
+    dropHeader(reply, 'content-encoding')
+}
+
+/** The coding that a reply of ours is to have, as long as it has not begun. */
+export function chosenCoding(reply: FastifyReply): ContentCoding | undefined {
+  const taken = reply.getHeader('content-encoding')
+  return contentCodings.find((coding) => taken === reserved(coding))
 }
 
 /** Hooks that would code the body see that it is taken. */

@@ -112,6 +112,15 @@ async function statuses(options: PluginOptions): Promise<number[]> {
   return replies.map(({ statusCode }) => statusCode)
 }
 
+/** The status code of the path that a probe has by itself. */
+async function probed(options: PluginOptions): Promise<number> {
+  const app = Fastify()
+  await app.register(csvExport, options)
+  const { statusCode } = await app.inject('/csv-export-probe?rows=1')
+  await app.close()
+  return statusCode
+}
+
 type Observe = (options: object) => Promise<unknown>
 
 /** For each option that has a default: what shows it, and another value, which shows another thing. */
@@ -127,6 +136,7 @@ const observed: Record<string, [observe: Observe, other: unknown]> = {
   closeGrace: [timers, 7_000],
   maxConcurrent: [statuses, 1],
   maxConcurrentPerKey: [statuses, 1],
+  probe: [probed, true],
   chunkSize: [chunks, 0],
   flush: [chunks, false],
   maxRows: [file, 1],

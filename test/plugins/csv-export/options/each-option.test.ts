@@ -145,7 +145,11 @@ const values: Values = {
   genExportId: functions,
   maxConcurrent: count,
   concurrencyKey: functions,
-  maxConcurrentPerKey: count
+  maxConcurrentPerKey: count,
+  probe: [
+    [true, false, '/probe'],
+    ['', 'probe', 1, null, func]
+  ]
 }
 
 /** What toCsv() has no request to ask for. */
