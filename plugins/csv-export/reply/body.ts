@@ -283,6 +283,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#isReadByHook) this.destroy(reason)
     // Which would log an error once more.
     else if (isFastifys) this.#finish()
+    // Something else has been sent.
+    else if (this.#reply.raw.writableEnded) this.destroy(reason)
   }
 
   /** Who comes when it is over must not take nothing for the whole either. */

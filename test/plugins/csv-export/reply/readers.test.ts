@@ -85,6 +85,19 @@ t.test('a payload that an error reply replaces is closed when that has been sent
   t.equal(log.lines.filter(({ err }) => err !== undefined).length, 1, 'and no second error is logged')
 })
 
+t.test('a payload that a hook replaces is destroyed when the reply ends', async (t) => {
+  const { opened: closed, open } = gate<unknown>()
+  const { url } = await serve(t, (app) => {
+    onExports(app, (payload) => {
+      finished(payload, { writable: false }, open)
+      return 'another'
+    })
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  t.match(await curl(url), { code: 0, body: 'another' })
+  t.match(await closed, { code: 'CSV_EXPORT_BODY_DESTROYED' })
+})
+
 for (const version of ['--http1.1', '--http2-prior-knowledge']) {
   t.test(`a hook that listens to a broken export is told of it, ${version}`, async (t) => {
     const events: string[] = []
