@@ -51,6 +51,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #destination: unknown
   /** Whether the destination has to be ended by who pipes, behind trailers. */
   #hasTrailers = false
+  /** What hooks have piped it into. */
+  readonly #tees: Writable[] = []
   /** Whether its chunks pass through it, to a hook that pipes it, iterates over it or listens to it. */
   #isReadByHook = false
   /** Why it ended, if that was too early. */
@@ -102,6 +104,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#hasTrailers = !end
     if (destination !== (raw as unknown)) {
       this.#isReadByHook = true
+      this.#tees.push(destination as unknown as Writable)
       // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
       finished(destination, { readable: false }, (error) => error && this.fail(error))
       return super.pipe(destination, { end })
@@ -155,18 +158,27 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     // The end of the error reply: Fastify would log a stream that closes without an end, and destroy the reply.
-    if (this.#isErrorTold && this.#ending.isOver && error === null) {
+    if (this.#isErrorTold && this.#ending.isOver && error === null && !this.#isReadByHook) {
       this.push(null)
       callback()
       return
     }
+    let reason = error
     if (!this.#ending.isWritten) {
       this.#ending.endIfClosed()
       if (this.#transmission.isStarted) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
       // If it is sent all the same, it is no empty file.
-      callback(error ?? new CSV_EXPORT_BODY_DESTROYED())
-    } else callback(error)
+      reason = error ?? this.#reason ?? new CSV_EXPORT_BODY_DESTROYED()
+    }
+    if (reason !== null && !this.readableEnded) this.#failTees(reason)
+    callback(reason)
+  }
+
+  /** Fastify watches this stream, where it has it, and nobody tells what a hook has piped it into besides. */
+  #failTees(reason: Error): void {
+    if (this.#destination !== this.#reply.raw) return
+    for (const tee of this.#tees) failStream(tee, reason)
   }
 
   get isOver(): boolean {
@@ -308,7 +320,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 }
 
-function failStream(stream: Partial<Pick<Writable, 'destroy'>> & Pick<Writable, 'emit'>, error: Error): void {
+/** Of a hook, which has it watched by Fastify later, if at all. */
+function failStream(
+  stream: Partial<Pick<Writable, 'destroy'>> & Pick<Writable, 'emit' | 'on'>,
+  error: Error
+): void {
+  // An 'error' that nobody listens to ends the process.
+  stream.on('error', () => {})
   if (stream.destroy !== undefined) stream.destroy(error)
   // One of the oldest kind cannot be destroyed.
   else stream.emit('error', error)

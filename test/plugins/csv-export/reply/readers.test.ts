@@ -1,9 +1,10 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { finished, PassThrough, type Readable } from 'node:stream'
+import { finished, PassThrough, type Readable, Writable } from 'node:stream'
 import { pipeline, finished as whenFinished } from 'node:stream/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import type { SourceInput } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 
 // Hooks that read the payload, to keep it or to count it: none may take a part for the whole, or nothing for an empty file.
@@ -128,3 +129,65 @@ for (const version of ['--http1.1', '--http2-prior-knowledge']) {
     t.same(events, ['a\n1\n', 'late'])
   })
 }
+
+const failures: Record<string, { rows: SourceInput<{ a: number }>; told: string }> = {
+  'that is over before its first byte': {
+    rows: () => Promise.reject(new Error('early')),
+    told: 'early'
+  },
+  'that breaks': {
+    rows: async function* () {
+      yield { a: 1 }
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+      throw new Error('late')
+    },
+    told: 'late'
+  },
+  'that an error reply replaces': {
+    rows: ({ signal }) => once(signal, 'abort') as Promise<never>,
+    told: "Request timed out after 200 ms on route '/'"
+  }
+}
+
+for (const [what, { rows, told }] of Object.entries(failures)) {
+  t.test(`what a hook pipes an export into besides, ${what}, is told of it`, async (t) => {
+    const events: string[] = []
+    const { opened: closed, open } = gate()
+    const { url } = await serve(
+      t,
+      (app) => {
+        onExports(app, (payload) => {
+          const copy = new Writable({ write: (_chunk, _encoding, callback) => callback() })
+          copy.on('finish', () => events.push('finish')).on('error', ({ message }) => events.push(message))
+          payload.pipe(copy.on('close', open))
+          return payload
+        })
+        app.get('/', (_request, reply) => reply.csv(rows))
+      },
+      { server: { handlerTimeout: 200 } }
+    )
+    await curl(url)
+    await closed
+    t.same(events, [told])
+  })
+}
+
+t.test('a stage that nobody watches yet, of an export that has ended, ends no process', async (t) => {
+  const { opened: waits, open: wait } = gate()
+  const { app, url } = await serve(t, (app) => {
+    onExports(app, async (payload) => {
+      const failed = new Promise((resolve) => payload.on('error', resolve))
+      wait()
+      await failed
+      const stage = payload.pipe(new PassThrough())
+      await new Promise(setImmediate)
+      return stage
+    })
+    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+  })
+  const got = curl(url)
+  await waits
+  await app.close()
+  t.match(JSON.parse((await got).body), { code: 'CSV_EXPORT_SERVER_CLOSING' })
+})
