@@ -175,10 +175,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
     callback(reason)
   }
 
-  /** Fastify watches this stream, where it has it, and nobody tells what a hook has piped it into besides. */
+  /** Of more than one, nobody knows which Fastify watches, and closes. */
   #failTees(reason: Error): void {
-    if (this.#destination !== this.#reply.raw) return
-    for (const tee of this.#tees) failStream(tee, reason)
+    const isAlone = this.#tees.length === 1 && this.#destination !== this.#reply.raw
+    if (!isAlone) for (const tee of this.#tees) failStream(tee, reason)
   }
 
   get isOver(): boolean {

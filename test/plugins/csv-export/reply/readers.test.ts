@@ -150,27 +150,34 @@ const failures: Record<string, { rows: SourceInput<{ a: number }>; told: string 
   }
 }
 
-for (const [what, { rows, told }] of Object.entries(failures)) {
-  t.test(`what a hook pipes an export into besides, ${what}, is told of it`, async (t) => {
-    const events: string[] = []
-    const { opened: closed, open } = gate()
-    const { url } = await serve(
-      t,
-      (app) => {
-        onExports(app, (payload) => {
-          const copy = new Writable({ write: (_chunk, _encoding, callback) => callback() })
-          copy.on('finish', () => events.push('finish')).on('error', ({ message }) => events.push(message))
-          payload.pipe(copy.on('close', open))
-          return payload
-        })
-        app.get('/', (_request, reply) => reply.csv(rows))
-      },
-      { server: { handlerTimeout: 200 } }
-    )
-    await curl(url)
-    await closed
-    t.same(events, [told])
-  })
+const cases = Object.entries(failures).flatMap(([what, failure]) =>
+  [false, true].map((hasStage) => ({ what, hasStage, ...failure }))
+)
+
+for (const { what, hasStage, rows, told } of cases) {
+  t.test(
+    `what a hook pipes an export into besides${hasStage ? ' a stage' : ''}, ${what}, is told of it`,
+    async (t) => {
+      const events: string[] = []
+      const { opened: closed, open } = gate()
+      const { url } = await serve(
+        t,
+        (app) => {
+          onExports(app, (payload) => {
+            const copy = new Writable({ write: (_chunk, _encoding, callback) => callback() })
+            copy.on('finish', () => events.push('finish')).on('error', ({ message }) => events.push(message))
+            payload.pipe(copy.on('close', open))
+            return hasStage ? payload.pipe(new PassThrough()) : payload
+          })
+          app.get('/', (_request, reply) => reply.csv(rows))
+        },
+        { server: { handlerTimeout: 200 } }
+      )
+      await curl(url)
+      await closed
+      t.same(events, [told])
+    }
+  )
 }
 
 t.test('a stage that nobody watches yet, of an export that has ended, ends no process', async (t) => {
