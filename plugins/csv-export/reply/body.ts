@@ -51,6 +51,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #destination: unknown
   /** Whether the destination has to be ended by who pipes, behind trailers. */
   #hasTrailers = false
+  /** What hooks have piped it into. */
+  readonly #tees: Writable[] = []
+  /** Whether its chunks pass through it, to a hook that pipes it, iterates over it or listens to it. */
+  #isReadByHook = false
+  /** Why it ended, if that was too early. */
+  #reason: Error | undefined
   /** Where the sender writes to, if a hook reads this stream. */
   readonly #buffer = new PushBuffer(this)
 
@@ -81,10 +87,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ending.isOver || !takesBody(this.#reply)) {
       this.#ending.end()
       dropTrailers(raw)
+      if (destination !== (raw as unknown)) this.#refuseReader()
       // One that failed while a hook made it wait gets an error reply from Fastify, which watches this stream or a stage.
       if (this.errored !== null) {
         if (destination !== (raw as unknown)) failStream(destination as unknown as Writable, this.errored)
-      } else if (end && !this.#isErrorTold) destination.end()
+      } else if (!this.#isErrorTold) {
+        this.#finish()
+        if (end) destination.end()
+      }
       return destination
     }
     // Of what a hook makes of the body, nobody knows the length.
@@ -93,6 +103,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     this.#destination = destination
     this.#hasTrailers = !end
     if (destination !== (raw as unknown)) {
+      this.#isReadByHook = true
+      this.#tees.push(destination as unknown as Writable)
       // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
       finished(destination, { readable: false }, (error) => error && this.fail(error))
       return super.pipe(destination, { end })
@@ -121,10 +133,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override _read(): void {
     if (!takesBody(this.#reply)) this.#ending.end()
-    if (this.#ending.isOver) return
+    if (this.#ending.isOver) {
+      this.#refuseReader()
+      return
+    }
     this.#buffer.emptied()
     // Piped into `reply.raw`, whose sender has come first.
     if (this.#isAsked) return
+    this.#isReadByHook = true
     this.#ending.hold()
     this.#send(this.#buffer, this.#transmission.chunks, () => {
       this.#setWritten()
@@ -141,15 +157,28 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    // The end of the error reply: Fastify would log it, and destroy the reply.
-    if (this.#isErrorTold && !this.#isReadByHook) return
+    // The end of the error reply: Fastify would log a stream that closes without an end, and destroy the reply.
+    if (this.#isErrorTold && this.#ending.isOver && error === null && !this.#isReadByHook) {
+      this.push(null)
+      callback()
+      return
+    }
+    let reason = error
     if (!this.#ending.isWritten) {
       this.#ending.endIfClosed()
       if (this.#transmission.isStarted) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
       this.#ending.end()
       // If it is sent all the same, it is no empty file.
-      callback(error ?? new CSV_EXPORT_BODY_DESTROYED())
-    } else callback(error)
+      reason = error ?? this.#reason ?? new CSV_EXPORT_BODY_DESTROYED()
+    }
+    if (reason !== null && !this.readableEnded) this.#failTees(reason)
+    callback(reason)
+  }
+
+  /** Of more than one, nobody knows which Fastify watches, and closes. */
+  #failTees(reason: Error): void {
+    const isAlone = this.#tees.length === 1 && this.#destination !== this.#reply.raw
+    if (!isAlone) for (const tee of this.#tees) failStream(tee, reason)
   }
 
   get isOver(): boolean {
@@ -249,20 +278,30 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #onEnd = (reason: Error | undefined, isErrorNext: boolean): void => {
     this.#running.remove(this)
     this.#transmission.stop(reason, this.#ending.isWritten)
-    // What else reads this stream must not take a part for the whole. Fastify would log the error once more.
-    if (reason !== undefined && this.#isReadByHook) this.destroy(reason)
-    else {
-      // Its pipe, where a hook reads too, would end the reply as if it were whole.
-      if (reason !== undefined) this.unpipe(this.#reply.raw)
-      // Where there were trailers, Fastify would take its end for that of the error reply.
-      if (!isErrorNext) this.#finish()
-    }
+    if (reason === undefined) this.#finish()
+    else this.#cutOff(reason, isErrorNext)
     const told = this.#transmission.tell(reason)
     if (told !== undefined) this.#running.track(told)
   }
 
-  get #isReadByHook(): boolean {
-    return this.#transmission.isStarted && this.#destination !== this.#reply.raw
+  /** What else reads this stream must not take a part for the whole. */
+  #cutOff(reason: Error, isErrorNext: boolean): void {
+    this.#reason = reason
+    // Its pipe, where a hook reads too, would end the reply as if it were whole.
+    this.unpipe(this.#reply.raw)
+    const isFastifys = this.#destination === this.#reply.raw
+    // Fastify would take its end, where there were trailers, for that of the error reply, and an error for another one.
+    if (isErrorNext && isFastifys) return
+    if (this.#isReadByHook) this.destroy(reason)
+    // Which would log an error once more.
+    else if (isFastifys) this.#finish()
+    // Something else has been sent.
+    else if (this.#reply.raw.writableEnded) this.destroy(reason)
+  }
+
+  /** Who comes when it is over must not take nothing for the whole either. */
+  #refuseReader(): void {
+    if (this.#reason !== undefined) this.destroy(this.#reason)
   }
 
   #finish(): void {
@@ -281,7 +320,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 }
 
-function failStream(stream: Partial<Pick<Writable, 'destroy'>> & Pick<Writable, 'emit'>, error: Error): void {
+/** Of a hook, which has it watched by Fastify later, if at all. */
+function failStream(
+  stream: Partial<Pick<Writable, 'destroy'>> & Pick<Writable, 'emit' | 'on'>,
+  error: Error
+): void {
+  // An 'error' that nobody listens to ends the process.
+  stream.on('error', () => {})
   if (stream.destroy !== undefined) stream.destroy(error)
   // One of the oldest kind cannot be destroyed.
   else stream.emit('error', error)

@@ -20,13 +20,14 @@ export function takesBody({ request, raw }: FastifyReply): boolean {
 export function prepareHead(reply: FastifyReply, length: number | undefined): void {
   const { raw } = reply
   setLength(raw, length)
-  // A message of HTTP/1 has a length or chunks: https://www.rfc-editor.org/rfc/rfc9112#section-6.2
-  if (takesTrailers(reply) && (length === undefined || isHttp2(raw))) separateTrailerNames(raw)
-  else {
+  const takesChunks = takesTrailers(reply)
+  if (!takesChunks) {
     // Node would use it if such a request says `TE: chunked`, which a client's proxy may not understand.
     ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
-    dropTrailers(raw)
   }
+  // A message of HTTP/1 has a length or chunks: https://www.rfc-editor.org/rfc/rfc9112#section-6.2
+  if (takesChunks && (length === undefined || isHttp2(raw))) separateTrailerNames(raw)
+  else dropTrailers(raw)
 }
 
 /** Ahead of the body, but not before Fastify has handed the headers over, for which a hook may still make it wait. */

@@ -28,16 +28,20 @@ export function prepareToClose(app: FastifyInstance): number {
 }
 
 /**
- * Before version 24, Node leaves idle sessions of HTTP/2 open when their server closes, which waits for them.
- * @returns closes the open ones, each when what runs in it has ended
+ * Before version 24, Node leaves idle sessions of HTTP/2 open when their server closes, which waits for them; later ones, those
+ * whose TLS handshake lasts until then.
+ * @returns closes the open ones, and those that still come, each when what runs in it has ended
  */
 export function watchSessions(server: FastifyInstance['server']): () => void {
   const sessions = new Set<Http2Session>()
+  let isClosing = false
   server.on('session', (session: Http2Session) => {
+    if (isClosing) session.close()
     sessions.add(session)
     session.once('close', () => sessions.delete(session))
   })
   return () => {
+    isClosing = true
     for (const session of sessions) session.close()
   }
 }

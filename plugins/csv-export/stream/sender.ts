@@ -100,7 +100,6 @@ export class Sender {
   }
 
   #write(chunk: Uint8Array): void {
-    const isFirst = this.#isTaken()
     this.#uncalled++
     // What wraps a response may return nothing.
     this.#isFull = this.#destination.write(chunk, this.#onCalledBack) === false
@@ -108,8 +107,8 @@ export class Sender {
     if (this.#isStopped) return
     // Given a turn for the call: of a client that stalls, the kernel takes at least the first chunk at once.
     if (!this.#callsBack && !this.#isFull) setImmediate(this.#onUncalled)
-    // Not before, as some call back at once.
-    if (isFirst && !this.#isTaken()) this.#stall.restart()
+    // Not before, as some call back at once. What was written before may have filled the transport since.
+    if (!this.#isTaken()) this.#stall.start()
     this.#options.onWrite(chunk)
   }
 

@@ -65,3 +65,17 @@ for (const version of ['1.0', '1.1', '2'] as Version[]) {
     }
   )
 }
+
+t.test('what an error handler streams instead of a kept file is in chunks, as any stream', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.setErrorHandler((error: Error, _request, reply) => reply.csv([{ error: error.message }]))
+    app.get('/', (_request, reply) => {
+      const { sendFile } = (app as unknown as Record<symbol, Internals>)[internals] as Internals
+      const failing = (): Promise<never> => Promise.reject(new Error('lost'))
+      return sendFile(reply, failing, { csv: {}, report: '/', headers: {}, rows: 1, length: 4 })
+    })
+  })
+  const { head, body, end } = await ask('1.1', url, {})
+  t.match(head, /^transfer-encoding: chunked/im)
+  t.match({ body, end }, { body: 'error\nlost\n', end: 'whole' })
+})

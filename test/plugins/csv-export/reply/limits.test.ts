@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'
 import { connect, type Socket } from 'node:net'
+import type { Readable } from 'node:stream'
 import t from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
@@ -188,6 +189,20 @@ t.test('stallTimeout: a client that takes nothing', async (t) => {
     await source.released
     t.match(await receipt, { status: 'client_stalled', errorCode: 'CSV_EXPORT_CLIENT_STALLED' })
   }
+})
+
+t.test('stallTimeout: a client that takes nothing while a hook listens', { timeout: 10_000 }, async (t) => {
+  const source = endless()
+  const { receipt, onReceipt } = receiptOf()
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => (payload as Readable).on('data', () => {}))
+    app.get('/', (_request, reply) =>
+      reply.csv(source.rows(), { header: false, stallTimeout: 50, onReceipt })
+    )
+  })
+  const socket = (await rawClient(url)).pause()
+  t.match(await receipt, { status: 'client_stalled' })
+  socket.destroy()
 })
 
 t.test('stallTimeout: a client that does not take the end', async (t) => {

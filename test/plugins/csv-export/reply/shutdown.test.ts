@@ -1,10 +1,15 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { Agent, get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:http2'
+import { connect as connectSocket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import Fastify from 'fastify'
 import t from 'tap'
 import csvExport, { type Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
+import { makeCertificate } from '../../../interop/servers.ts'
+import { skipWithout } from '../../../programs.ts'
 
 const request = (url: string, agent: Agent) =>
   new Promise<IncomingMessage>((resolve, reject) => {
@@ -119,6 +124,27 @@ t.test('an idle HTTP/2 session does not keep the server open', async (t) => {
   t.ok(performance.now() - before < 1_000)
   await closed
 })
+
+t.test(
+  'an HTTP/2 session whose TLS handshake ends after the close does not keep the server open',
+  { skip: skipWithout('openssl', 'openssl', 'version'), timeout: 10_000 },
+  async (t) => {
+    const { key, certificate, remove } = makeCertificate()
+    t.teardown(remove)
+    const https = { key: readFileSync(key), cert: readFileSync(certificate) }
+    const { app, url } = await serve(t, () => {}, { http2: true, server: { https } })
+    const accepted = once(app.server, 'connection')
+    const socket = connectSocket(Number(new URL(url).port), '127.0.0.1')
+    await accepted
+    const closed = app.close()
+    // The port is given back before the connections are waited for.
+    while (app.server.listening) await new Promise(setImmediate)
+    const secure = connectTls({ socket, ALPNProtocols: ['h2'], rejectUnauthorized: false })
+    const session = connect(url, { createConnection: () => secure })
+    session.on('error', () => {})
+    await Promise.all([closed, once(session, 'close')])
+  }
+)
 
 t.test('several contexts that have the plugin share one grace', async (t) => {
   const app = Fastify()
