@@ -201,8 +201,8 @@ export class CsvEncoder implements Encoder<unknown> {
   }
 
   #cellOf(record: object, column: FileColumn | undefined, index: number): unknown {
-    if (Array.isArray(record)) return column?.isComputed ? column.cellOf(record) : record[index]
-    if (column === undefined) return undefined
+    const isOfArray = Array.isArray(record) && !column?.isComputed
+    if (isOfArray || column === undefined) return (record as unknown[])[index]
     return column.isPlain && this.#records.isOrdinary
       ? (record as Record<string, unknown>)[column.key]
       : column.cellOf(record)

@@ -22,6 +22,16 @@ t.test('each cell of plain rows is asked for once', async (t) => {
   }
 })
 
+t.test(
+  'a first cell that readers would take for something else is quoted in rows of all kinds',
+  async (t) => {
+    const bare = (name: string) => Object.assign(Object.create(null), { name, id: 1 })
+    const rows = ['a', ' ', '\ufeffb', 'c'].map(bare)
+    for (const encoder of bothWays)
+      t.equal(encode(rows, { encoder, header: false }), 'a,1\n" ",1\n"\ufeffb",1\nc,1\n')
+  }
+)
+
 t.test('a number has the text that JavaScript gives it', async (t) => {
   const edges = [
     ...[0, -0, 0.0005, 0.001, 1e3, 1e6, 999_999_999, 999_999_999.999, 1e9, 2 ** 31, 2 ** 53, 1e21, 1e-7],

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { connect as connectHttp2, type Http2ServerResponse } from 'node:http2'
 import { connect, type Socket } from 'node:net'
-import { Transform } from 'node:stream'
+import { PassThrough, type Readable, Transform } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import type { FastifyReply, RouteShorthandOptions } from 'fastify'
@@ -201,3 +201,24 @@ t.test(
     t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
   }
 )
+
+t.test('a reader of inject() that takes nothing is stalled behind a stage of a hook, too', async (t) => {
+  const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const { app } = await serve(
+    t,
+    (app) =>
+      app.get(
+        '/',
+        { onSend: async (_request, _reply, payload) => (payload as Readable).pipe(new PassThrough()) },
+        (_request, reply) =>
+          reply.csv(function* () {
+            for (;;) yield ['x'.repeat(1_000)]
+          })
+      ),
+    { defaults: { onReceipt, stallTimeout: 100, header: false } }
+  )
+  const { stream } = await app.inject({ url: '/', payloadAsStream: true })
+  const destroyed = new Promise((resolve) => stream().once('error', resolve))
+  t.match(await receipt, { status: 'client_stalled' })
+  await destroyed
+})

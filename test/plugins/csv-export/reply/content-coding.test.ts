@@ -338,3 +338,21 @@ t.test('beside @fastify/compress exactly one of them codes the body', async (t) 
   const body = early.headers['content-encoding'] === 'gzip' ? gunzipSync(early.body) : early.body
   t.match(JSON.parse(String(body)), { message: 'early' })
 })
+
+t.test('a body whose head somebody else has sent meanwhile is as that head says', async (t) => {
+  const { url } = await serve(t, (app) =>
+    app.get('/', (_request, reply) =>
+      reply.csv(
+        async function* () {
+          yield { text: 'small' }
+          reply.raw.flushHeaders()
+          yield { text: 'x'.repeat(5_000) }
+        },
+        { compress: ['gzip'] }
+      )
+    )
+  )
+  const { body } = await curl('-i', '-H', 'Accept-Encoding: gzip', url)
+  t.notMatch(body, /^content-encoding:/im)
+  t.match(body, /text\nsmall\nx{5000}\n$/)
+})
