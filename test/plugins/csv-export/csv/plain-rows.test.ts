@@ -6,7 +6,7 @@ import { checkDates, checkPlainRows } from './plain-files.ts'
 // Many more are in test/long.
 
 t.test('plain rows are written as csv-stringify writes them', async (t) => {
-  checkPlainRows(t, 10_000)
+  checkPlainRows(t, 4_000)
 })
 
 t.test('each cell of plain rows is asked for once', async (t) => {

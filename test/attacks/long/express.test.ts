@@ -1,15 +1,15 @@
 import t from 'tap'
 import { curl } from '../helper.ts'
 import { skipBefore } from '../programs.ts'
-import { Victim } from './attack.ts'
-import { ask, isBroken, type Version } from './wire.ts'
+import { Victim } from '../attack.ts'
+import { ask, isBroken, type Version } from '../wire.ts'
 
 // @fastify/express makes `raw.headersSent` a flag of its own, which stays false.
 
 const withoutTimeout = skipBefore('5.12.8', 'a handlerTimeout')
 
 t.test('with @fastify/express', async (t) => {
-  const victim = await Victim.start(t, new URL('subjects/express.ts', import.meta.url))
+  const victim = await Victim.start(t, new URL('../subjects/express.ts', import.meta.url))
 
   t.test('a whole body', async (t) => {
     const { id, url, args } = await victim.prepare('/whole')
