@@ -1,6 +1,6 @@
 import t from 'tap'
-import { curl } from '../helper.ts'
-import { skipBefore } from '../programs.ts'
+import { curl } from '../../helper.ts'
+import { skipBefore } from '../../programs.ts'
 import { Victim } from '../attack.ts'
 import { ask, isBroken, type Version } from '../wire.ts'
 

@@ -1,9 +1,9 @@
 import t, { type Test } from 'tap'
-import { get, Victim } from '../attack.ts'
-import { places, releases } from '../subjects/thrown.ts'
-import { values } from '../subjects/values.ts'
+import { get, Victim } from './attack.ts'
+import { places, releases } from './subjects/thrown.ts'
+import { values } from './subjects/values.ts'
 
-const victim = await Victim.start(t, new URL('../subjects/thrown.ts', import.meta.url))
+const victim = await Victim.start(t, new URL('subjects/thrown.ts', import.meta.url))
 
 /** Few of them, for each place. */
 const worst = ['a frozen Error', 'an object without prototype', 'a revoked Proxy']
