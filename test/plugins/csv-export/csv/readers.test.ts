@@ -8,7 +8,7 @@ import { csvParse, type Dialect, fastCsv, papaparse, postgres, startPython } fro
 import { anyExport, checkReader, type Export, write } from './random-exports.ts'
 import { holds } from './reader-limits.ts'
 
-const numRuns = 100
+const numRuns = 60
 
 const dialect: Dialect = { delimiter: ',', quote: '"', escape: '"', recordDelimiter: '\n' }
 const long = `"${'a,"\r\n😀'.repeat(1_200_000)}`
