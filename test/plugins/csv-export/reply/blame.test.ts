@@ -10,7 +10,7 @@ import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { until } from '../../../clients.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 import { makeCertificate } from '../../../interop/servers.ts'
-import { skipWithout } from '../../../programs.ts'
+import { skipBefore, skipWithout } from '../../../programs.ts'
 
 // Who has ended a reply, where both sides could have.
 
@@ -98,7 +98,10 @@ t.test('nor is a socket that is destroyed with the error of another connection',
   t.match(await receipt, { status: 'source_failed', errorCode: 'ECONNREFUSED' })
 })
 
-t.test('a client that sends what is no HTTP/2 has ended it', async (t) => {
+// Until its connection ends, Node 22 says nothing of it, and its server waits for the session.
+const untold = Number.parseInt(process.versions.node, 10) < 24 && 'Node 22'
+
+t.test('a client that sends what is no HTTP/2 has ended it', { skip: untold }, async (t) => {
   const { receipt, socket } = await begin(t, 'http2')
   socket.write('these bytes are no frame of HTTP/2, whatever they are')
   t.match(await receipt, { status: 'client_gone' })
@@ -142,6 +145,7 @@ const delays: Record<string, { route: RouteShorthandOptions; prepare?(reply: Fas
 }
 
 for (const [what, { route, prepare }] of Object.entries(delays)) {
+  const skip = what === 'a trailer' && skipBefore('5.12.8', 'trailers of a stream')
   for (const http2 of [false, true]) {
     const start = async (t: Test, stallTimeout: number) => {
       const { opened: receipt, open: onReceipt } = gate<Receipt>()
@@ -158,14 +162,18 @@ for (const [what, { route, prepare }] of Object.entries(delays)) {
       return { url, receipt }
     }
 
-    t.test(`a client is not stalled while ${what} is waited for, HTTP/${http2 ? 2 : 1.1}`, async (t) => {
-      const { url, receipt } = await start(t, late / 4)
-      t.match(await curl(...(http2 ? ['--http2-prior-knowledge'] : []), url), { code: 0, body: 'a\n1\n' })
-      t.match(await receipt, { status: 'complete' })
-    })
+    t.test(
+      `a client is not stalled while ${what} is waited for, HTTP/${http2 ? 2 : 1.1}`,
+      { skip },
+      async (t) => {
+        const { url, receipt } = await start(t, late / 4)
+        t.match(await curl(...(http2 ? ['--http2-prior-knowledge'] : []), url), { code: 0, body: 'a\n1\n' })
+        t.match(await receipt, { status: 'complete' })
+      }
+    )
 
     if (http2) continue
-    t.test(`a client that ends its side meanwhile has left, ${what}`, async (t) => {
+    t.test(`a client that ends its side meanwhile has left, ${what}`, { skip }, async (t) => {
       const { url, receipt } = await start(t, 0)
       const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
       socket.on('error', () => {}).resume()

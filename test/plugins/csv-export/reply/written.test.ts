@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { until } from '../../../clients.ts'
 import { curl, gate, serve } from '../../../helper.ts'
+import { skipBefore } from '../../../programs.ts'
 
 /** An export that has been written to its end while its client, who reads nothing, keeps the last of it waiting. */
 async function written(t: Test) {
@@ -55,33 +56,37 @@ t.test('a client that leaves when all is written, and has not taken it, is on re
   t.match(await ended, { status: 'client_gone', errorCode: 'CSV_EXPORT_CLIENT_GONE' })
 })
 
-t.test('an empty file whose end is still held back when the server closes is no whole one', async (t) => {
-  for (const [name, onSend] of Object.entries({
-    'no hook': undefined,
-    'a tee': async (_request: unknown, _reply: unknown, payload: unknown) => {
-      ;(payload as Readable).pipe(new PassThrough().resume())
-      return payload
+t.test(
+  'an empty file whose end is still held back when the server closes is no whole one',
+  { skip: skipBefore('5.12.8', 'trailers of a stream') },
+  async (t) => {
+    for (const [name, onSend] of Object.entries({
+      'no hook': undefined,
+      'a tee': async (_request: unknown, _reply: unknown, payload: unknown) => {
+        ;(payload as Readable).pipe(new PassThrough().resume())
+        return payload
+      }
+    })) {
+      const { opened: ended, open: end } = gate<Receipt>()
+      const { opened: asked, open: ask } = gate()
+      const { app, url } = await serve(
+        t,
+        (app) =>
+          app.get('/', { ...(onSend && { onSend }) }, (_request, reply) => {
+            reply.trailer('late', () => {
+              ask()
+              return new Promise(() => {})
+            })
+            return reply.csv([])
+          }),
+        { defaults: { onReceipt: end } }
+      )
+      const client = curl('-H', 'TE: trailers', url)
+      await asked
+      await app.close()
+      t.match(await ended, { status: 'server_closing' }, name)
+      const { code, body } = await client
+      t.match([0, 28].includes(code), false, `${name}: ${code} ${body}`)
     }
-  })) {
-    const { opened: ended, open: end } = gate<Receipt>()
-    const { opened: asked, open: ask } = gate()
-    const { app, url } = await serve(
-      t,
-      (app) =>
-        app.get('/', { ...(onSend && { onSend }) }, (_request, reply) => {
-          reply.trailer('late', () => {
-            ask()
-            return new Promise(() => {})
-          })
-          return reply.csv([])
-        }),
-      { defaults: { onReceipt: end } }
-    )
-    const client = curl('-H', 'TE: trailers', url)
-    await asked
-    await app.close()
-    t.match(await ended, { status: 'server_closing' }, name)
-    const { code, body } = await client
-    t.match([0, 28].includes(code), false, `${name}: ${code} ${body}`)
   }
-})
+)
