@@ -29,12 +29,20 @@ export class ColumnUse {
   seeCells(cells: readonly unknown[]): void {
     const { unused } = this
     for (let at = unused.length - 1; at >= 0; at--) {
-      if (cells[unused[at] as number] !== undefined) this.setUsed(at)
+      if (cells[unused[at] as number] !== undefined) this.#setUsed(at)
+    }
+  }
+
+  /** The same for the cells of a row that are its properties. */
+  seeCellsOf(row: Readonly<Record<string, unknown>>): void {
+    const { unused } = this
+    for (let at = unused.length - 1; at >= 0; at--) {
+      if (row[this.#keys[unused[at] as number] as string] !== undefined) this.#setUsed(at)
     }
   }
 
   /** @param at where in `unused` the column stands; the last one is there after it */
-  setUsed(at: number): void {
+  #setUsed(at: number): void {
     const last = this.unused.pop() as number
     if (at < this.unused.length) this.unused[at] = last
   }

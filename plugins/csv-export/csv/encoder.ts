@@ -6,10 +6,11 @@ import { inColumn, invalidRow, isOwn, makeCasts } from './casts.ts'
 import { FileColumn } from './cells.ts'
 import { ColumnUse } from './column-use.ts'
 import { FormulaGuard } from './formulas.ts'
-import { PlainRows } from './plain-rows.ts'
+import { plainRowWriter } from './plain-rows.ts'
 import { Quoting } from './quoting.ts'
 import { type CurrentRecord, RecordStringifier, toStringifyOptions } from './record-stringifier.ts'
 import { RowRecords } from './row-records.ts'
+import type { RowWriter } from './row-writer.ts'
 
 /** Turns the items of one reply into text, in order. Knows nothing of HTTP. */
 export interface Encoder<T> {
@@ -29,6 +30,9 @@ export interface Encoder<T> {
   end(): string
 }
 
+/** For rows of which there have been none before, a shorter way is worth it from here on. */
+const rowsOfLongFile = 250
+
 /** Rows to CSV text: csv-stringify, and a shorter way for rows that need nothing but quoting. */
 export class CsvEncoder implements Encoder<unknown> {
   count = 0
@@ -45,7 +49,7 @@ export class CsvEncoder implements Encoder<unknown> {
   #records = new RowRecords(false)
   #use: ColumnUse | undefined
   #firstWidth = 1
-  #plainRows: PlainRows | undefined
+  #writePlainRow: RowWriter | undefined
   #bomWritten = false
   #headerWritten = false
   #recordWritten = false
@@ -86,11 +90,7 @@ export class CsvEncoder implements Encoder<unknown> {
 
   encode(row: unknown): string {
     try {
-      if (this.count === 0) this.#askSource()
-      const record = this.#records.recordOf(row)
-      // Once: a column's function may count its calls.
-      const cells = this.#hasComputed ? this.#cellsOf(record) : undefined
-      const text = this.#encodePlain(cells ?? record) ?? this.#encodeOther(record, cells)
+      const text = (this.#hasComputed ? undefined : this.#encodePlain(row)) ?? this.#encodeRecord(row)
       this.count++
       return text
     } catch (error) {
@@ -121,13 +121,31 @@ export class CsvEncoder implements Encoder<unknown> {
     return head + this.#write('end mark', 'end', cells)
   }
 
-  #encodePlain(record: object): string | undefined {
+  /** The text of a plain row; undefined if csv-stringify has to write it. */
+  #encodePlain(row: unknown): string | undefined {
+    if (this.#writePlainRow === undefined) return undefined
     const formulas = this.#formulas
     const escapedCells = formulas?.escapedCells
-    const text = this.#plainRows?.encode(record, this.#records.isOrdinary)
+    try {
+      const text = this.#writePlainRow(row)
+      if (text !== undefined) return text
+    } catch {
+      // A getter that throws, a Date that is none: csv-stringify fails there too, and our casts say where.
+    }
     // What was escaped before the row turned out not to be plain is escaped, and counted, once more.
-    if (text === undefined && formulas !== undefined) formulas.escapedCells = escapedCells as number
-    return text
+    if (formulas !== undefined) formulas.escapedCells = escapedCells as number
+    return undefined
+  }
+
+  #encodeRecord(row: unknown): string {
+    if (this.count === 0) this.#askSource()
+    const { ordinaryPrototype } = this.#records
+    const record = this.#records.recordOf(row)
+    // Once: a column's function may count its calls.
+    const cells = this.#hasComputed ? this.#cellsOf(record) : undefined
+    const isOther =
+      cells !== undefined || record !== row || this.#records.ordinaryPrototype !== ordinaryPrototype
+    return (isOther ? this.#encodePlain(cells ?? record) : undefined) ?? this.#encodeOther(record, cells)
   }
 
   #encodeOther(record: object, computed: unknown[] | undefined): string {
@@ -139,16 +157,21 @@ export class CsvEncoder implements Encoder<unknown> {
     if (keyed !== undefined && this.#use?.countsKeys) this.#use.seeKeys(record)
     const text = head + this.#write('row', `row ${this.count + 1}`, cells, keyed)
     if (this.count === 0) this.#firstWidth = cells.length
-    if (this.count === 0 && this.#plainRowsWanted) {
-      this.#plainRows = PlainRows.for(this.#stringifier.options, {
-        columns: this.#columns,
-        use: this.#use,
-        rowsHavePrototype: Object.getPrototypeOf(record) !== null,
-        formulas: this.#formulas,
-        excel: this.#excel
-      })
-    }
+    if (this.count === 0 || this.count === rowsOfLongFile) this.#findPlainRowWriter(computed ?? record)
     return text
+  }
+
+  #findPlainRowWriter(row: object): void {
+    if (!this.#plainRowsWanted) return
+    this.#writePlainRow = plainRowWriter(this.#stringifier.options, {
+      row,
+      columns: this.#columns,
+      use: this.#use,
+      records: this.#records,
+      formulas: this.#formulas,
+      excel: this.#excel,
+      isLong: this.count > 0
+    })
   }
 
   #discoverColumns(record: object): void {

@@ -1,175 +1,96 @@
 import type { Stringifier } from 'csv-stringify'
 import type { FileColumn } from './cells.ts'
-import type { ColumnUse } from './column-use.ts'
-import type { FormulaGuard } from './formulas.ts'
-import { dateText, numberText } from './plain-values.ts'
+import { dateText, numbersAfter } from './plain-values.ts'
 import { commentOf, isEndOfData, isMisreadFirst, usualSeparators } from './quoting.ts'
+import {
+  canMakeWriters,
+  type FileParts,
+  type Layout,
+  type RowWriter,
+  rowWriterFor,
+  type Texts
+} from './row-writer.ts'
 
 type Settings = Readonly<Stringifier['options']>
 
 /** What is known after the first row, which is csv-stringify's. */
-interface Known {
+interface Known extends FileParts {
+  /** The row, or the cells that its columns made of it. */
+  row: object
   columns: readonly FileColumn[] | undefined
-  use: ColumnUse | undefined
-  /** Asked of the first row only. */
-  rowsHavePrototype: boolean
-  formulas: FormulaGuard | undefined
   excel: boolean
+  /** Whether the file has been found to be long. */
+  isLong: boolean
 }
 
 const { getTime, toISOString } = Date.prototype
 
 /**
- * The text of rows that need nothing but quoting: flat objects or arrays of strings, numbers, bigints, booleans, dates
- * and nulls, under plain options. Byte for byte what csv-stringify writes for them with our casts, at a fraction of
- * its cost, as nothing is decided per field that could be decided once. Anything else is csv-stringify's.
+ * Writes rows that need nothing but quoting: flat objects, or arrays if the row is one, of strings, numbers, bigints,
+ * booleans, dates and nulls, under plain options. Byte for byte what csv-stringify writes for them with our casts, at a
+ * fraction of its cost, as nothing is decided per field that could be decided once. Anything else is csv-stringify's.
+ *
+ * @param settings csv-stringify's own
+ * @returns a function that may throw, where a getter of a row does; undefined if csv-stringify is to write each row
  */
-export class PlainRows {
-  readonly #keys: readonly string[] | undefined
-  readonly #use: ColumnUse | undefined
-  readonly #delimiter: string
-  readonly #quote: string
-  readonly #doubledQuote: string
-  readonly #recordDelimiter: string
-  readonly #special: RegExp
-  readonly #formulas: FormulaGuard | undefined
-
-  // V8 keeps an object without prototype as a hash table, whose keys it has to collect for a loop: only if they count.
-  readonly #loopsOverKeys: boolean
-
-  private constructor(settings: Settings, { columns, use, rowsHavePrototype, formulas, excel }: Known) {
-    this.#keys = columns?.map(({ key }) => key)
-    this.#use = use
-    this.#loopsOverKeys = rowsHavePrototype || use?.countsKeys === true
-    this.#delimiter = settings.delimiter
-    this.#quote = settings.quote
-    // A replacement, in which a dollar sign stands for itself if it is written twice.
-    this.#doubledQuote = this.#quote === '$' ? '$$$$' : this.#quote + this.#quote
-    this.#recordDelimiter = String(settings.record_delimiter)
-    const separators = excel ? usualSeparators : ''
-    const comment = commentOf(settings).replaceAll(/./gs, '\\$&')
-    this.#special = new RegExp(
-      `[\\${this.#quote}\\${this.#delimiter}\\n\\r${separators}]${comment && `|${comment}`}`
-    )
-    this.#formulas = formulas
+export function plainRowWriter(settings: Settings, known: Known): RowWriter | undefined {
+  const { row, columns, use, records, formulas, excel, isLong } = known
+  // Of columns that are computed, it is given the cells.
+  const isPlain =
+    columns === undefined ||
+    columns.every((column) => column.isPlain) ||
+    columns.some((column) => column.isComputed)
+  if (!isPlain || !hasPlainOptions(settings) || !canMakeWriters) return undefined
+  const layout: Layout = {
+    ...kindOf(row, columns),
+    heedsToJSON: !records.columnsGiven,
+    countsKeys: use?.countsKeys === true,
+    guardsFormulas: formulas !== undefined,
+    delimiter: settings.delimiter,
+    quote: settings.quote,
+    recordDelimiter: String(settings.record_delimiter),
+    special: specialOf(settings, excel)
   }
+  return rowWriterFor(layout, textsFor, known, isLong)
+}
 
-  /** @param settings csv-stringify's own */
-  static for(settings: Settings, known: Known): PlainRows | undefined {
-    const { columns = [] } = known
-    // Of columns that are computed, it is given the cells.
-    const isPlain = columns.every((column) => column.isPlain) || columns.some((column) => column.isComputed)
-    return isPlain && hasPlainOptions(settings) ? new PlainRows(settings, known) : undefined
-  }
+function kindOf(
+  row: object,
+  columns: readonly FileColumn[] | undefined
+): Pick<Layout, 'keys' | 'isShortAllowed'> {
+  if (!Array.isArray(row)) return { keys: (columns as FileColumn[]).map(({ key }) => key) }
+  return { keys: columns?.length ?? Math.max(1, row.length), isShortAllowed: columns !== undefined }
+}
 
-  /**
-   * The text of a row, or undefined if csv-stringify has to write it.
-   * @param isOrdinary whether its properties are what they seem: none is inherited from a built-in class
-   */
-  encode(row: object, isOrdinary: boolean): string | undefined {
-    try {
-      if (Array.isArray(row)) return this.#encodeArray(row)
-      return isOrdinary ? this.#encodeObject(row as Record<string, unknown>) : undefined
-    } catch {
-      // A getter that throws, a Date that is none: csv-stringify fails there too, and our casts say where.
-      return undefined
-    }
-  }
+function specialOf(settings: Settings, excel: boolean): string {
+  const { delimiter, quote } = settings
+  const comment = commentOf(settings).replaceAll(/./gs, '\\$&')
+  return `[\\${quote}\\${delimiter}\\n\\r${excel ? usualSeparators : ''}]${comment && `|${comment}`}`
+}
 
-  #encodeArray(row: unknown[]): string | undefined {
-    const delimiter = this.#delimiter
-    const length = this.#keys?.length ?? Math.max(1, row.length)
-    // csv-stringify's way says what is wrong.
-    if (row.length > length) return undefined
-    let text = ''
-    for (let index = 0; index < length; index++) {
-      const field = this.#field(row[index])
-      if (field === undefined) return undefined
-      if (index !== 0) text += delimiter
-      else if (isMisreadFirst(field)) return undefined
-      text += field
-    }
-    this.#use?.seeCells(row)
-    return this.#record(text, length)
+function textsFor({ delimiter, quote, special }: Layout): Texts {
+  const needsQuotes = new RegExp(special)
+  // A replacement, in which a dollar sign stands for itself if it is written twice.
+  const doubledQuote = quote === '$' ? '$$$$' : quote + quote
+  const quoted = (text: string) => quote + text.replaceAll(quote, doubledQuote) + quote
+  return {
+    ofText: (value) => (needsQuotes.test(value) ? quoted(value) : value),
+    ofNumber: numbersAfter(''),
+    ofDelimiterAndNumber: numbersAfter(delimiter),
+    ofOther,
+    isMisreadFirst,
+    isEndOfData
   }
+}
 
-  #encodeObject(row: Record<string, unknown>): string | undefined {
-    const keys = this.#keys
-    if (keys === undefined) return undefined
-    const use = this.#use as ColumnUse
-    const delimiter = this.#delimiter
-    let text = ''
-    let index = 0
-    let hasOtherKeys = false
-    // Columns are mostly a row's keys in their order. V8 then reads each where the loop stands, without looking for it:
-    // a quarter less for 60 columns. https://v8.dev/blog/fast-for-in
-    if (this.#loopsOverKeys) {
-      for (const key in row) {
-        if (key !== keys[index]) {
-          hasOtherKeys = true
-          break
-        }
-        const field = this.#field(row[key])
-        if (field === undefined) return undefined
-        if (index !== 0) text += delimiter
-        else if (isMisreadFirst(field)) return undefined
-        text += field
-        index++
-      }
-    }
-    for (; index < keys.length; index++) {
-      const field = this.#field(row[keys[index] as string])
-      if (field === undefined) return undefined
-      if (index !== 0) text += delimiter
-      else if (isMisreadFirst(field)) return undefined
-      text += field
-    }
-    const { unused } = use
-    for (let at = unused.length - 1; at >= 0; at--) {
-      if (row[keys[unused[at] as number] as string] !== undefined) use.setUsed(at)
-    }
-    if (hasOtherKeys && use.countsKeys) use.seeKeys(row)
-    return this.#record(text, keys.length)
+/** Of what is no string, number, boolean or null. */
+function ofOther(value: unknown): string | undefined {
+  if (typeof value === 'bigint') return `${value}`
+  // A subclass, or a library that replaces these, may write a date otherwise.
+  if (value instanceof Date && value.toISOString === toISOString && value.getTime === getTime) {
+    return dateText(value.getTime())
   }
-
-  #record(text: string, fields: number): string {
-    const isMistaken = fields === 1 && (text === '' || isEndOfData(text))
-    return (isMistaken ? this.#quoted(text) : text) + this.#recordDelimiter
-  }
-
-  #quoted(field: string): string {
-    return this.#quote + field + this.#quote
-  }
-
-  #field(value: unknown): string | undefined {
-    switch (typeof value) {
-      case 'string':
-        return this.#text(value)
-      case 'number':
-        return numberText(value)
-      case 'boolean':
-        return value ? 'true' : 'false'
-      case 'bigint':
-        return `${value}`
-      case 'undefined':
-        return ''
-      case 'object':
-        if (value === null) return ''
-        // A subclass, or a library that replaces these, may write a date otherwise.
-        if (value instanceof Date && value.toISOString === toISOString && value.getTime === getTime) {
-          return dateText(value.getTime())
-        }
-    }
-    return undefined
-  }
-
-  #text(value: string): string | undefined {
-    // Of all plain values only a string's text is not our own.
-    const text = this.#formulas === undefined ? value : this.#formulas.guard(value)
-    if (text === undefined || !this.#special.test(text)) return text
-    const quote = this.#quote
-    return quote + text.replaceAll(quote, this.#doubledQuote) + quote
-  }
+  return undefined
 }
 
 function hasPlainOptions(settings: Settings): boolean {

@@ -16,38 +16,53 @@ const minutes = table(1440, (number) => `${padded(Math.trunc(number / 60), 2)}:$
 const seconds = table(60, (number) => `${padded(number, 2)}.`)
 const milliseconds = table(1000, (number) => `${padded(number, 3)}Z`)
 
+const keptNumbers = new Map<string, (value: number) => string>()
+const mostKeptNumbers = 20
+
+/**
+ * A function that gives a text, such as a delimiter, and a number's text: both at once, from prepared ones, as to join
+ * them for each number would cost as much as the number.
+ */
+export function numbersAfter(before: string): (value: number) => string {
+  const kept = keptNumbers.get(before)
+  if (kept !== undefined) return kept
+  if (keptNumbers.size === mostKeptNumbers) keptNumbers.clear()
+  const made = makeNumbersAfter(before)
+  keptNumbers.set(before, made)
+  return made
+}
+
 /**
  * As String(value), without the cache in which V8 keeps the texts of the last numbers, from where they outlive young
  * garbage collections and swell the heap of a long export (docs/performance.md).
  */
-export function numberText(value: number): string {
-  const text = magnitudeText(Math.abs(value))
-  return value < 0 ? `-${text}` : text
-}
-
-function magnitudeText(value: number): string {
-  // In 32 bits V8 divides without a floating point.
-  if ((value | 0) === value) return wholeText(value)
-  const thousandths = Math.round(value * 1000)
-  // A double has one decimal of at most 15 digits: if it is this one, there is no shorter one to be found.
-  if (thousandths < 1e12 && thousandths / 1000 === value) {
-    const whole = Math.floor(thousandths / 1000)
-    return wholeText(whole) + decimals[thousandths - whole * 1000]
+function makeNumbersAfter(before: string): (value: number) => string {
+  const firstGroups = groups.map((group) => before + group)
+  /** @param value a whole number from 0 to 2 ** 31 - 1 */
+  const wholeText = (value: number): string => {
+    if (value < 1000) return firstGroups[value] as string
+    const thousands = (value / 1000) | 0
+    const last = paddedGroups[value - thousands * 1000] as string
+    if (thousands < 1000) return (firstGroups[thousands] as string) + last
+    const millions = (thousands / 1000) | 0
+    const middle = paddedGroups[thousands - millions * 1000] as string
+    if (millions < 1000) return firstGroups[millions] + middle + last
+    const billions = (millions / 1000) | 0
+    return (firstGroups[billions] as string) + paddedGroups[millions - billions * 1000] + middle + last
   }
-  return Number.isFinite(value) ? JSON.stringify(value) : String(value)
-}
-
-/** @param value a whole number from 0 to 2 ** 31 - 1 */
-function wholeText(value: number): string {
-  if (value < 1000) return groups[value] as string
-  const thousands = (value / 1000) | 0
-  const last = paddedGroups[value - thousands * 1000] as string
-  if (thousands < 1000) return groups[thousands] + last
-  const millions = (thousands / 1000) | 0
-  const middle = paddedGroups[thousands - millions * 1000] as string
-  if (millions < 1000) return groups[millions] + middle + last
-  const billions = (millions / 1000) | 0
-  return (groups[billions] as string) + paddedGroups[millions - billions * 1000] + middle + last
+  return (value) => {
+    // In 32 bits V8 divides without a floating point. The comparison is true of -0, too, whose text is that of 0.
+    const whole = value | 0
+    if (whole === value && whole >= 0) return wholeText(whole)
+    if (value < 0) return `${before}-${numbersAfter('')(-value)}`
+    const thousandths = Math.round(value * 1000)
+    // A double has one decimal of at most 15 digits: if it is this one, there is no shorter one to be found.
+    if (thousandths < 1e12 && thousandths / 1000 === value) {
+      const units = Math.floor(thousandths / 1000)
+      return wholeText(units) + decimals[thousandths - units * 1000]
+    }
+    return before + (Number.isFinite(value) ? JSON.stringify(value) : String(value))
+  }
 }
 
 // A report's dates are of a few years, and the same day comes again.

@@ -9,12 +9,14 @@ const noPrototype = {}
 export class RowRecords {
   /** Whether the last record that was no array inherits nothing of a built-in class but what is in `Object.prototype`. */
   isOrdinary = true
-  readonly #columnsGiven: boolean
+  /** That of the last record that was no array, if it is ordinary. */
+  ordinaryPrototype: object | null | undefined
+  readonly columnsGiven: boolean
   readonly #known = new WeakMap<object, boolean>()
   #prototype: object | null | undefined
 
   constructor(columnsGiven: boolean) {
-    this.#columnsGiven = columnsGiven
+    this.columnsGiven = columnsGiven
   }
 
   /**
@@ -24,10 +26,9 @@ export class RowRecords {
   recordOf(row: unknown): object {
     if (typeof row !== 'object' || row === null) throw refusal(describe(row))
     if (Array.isArray(row)) return row
-    // Read first, whether it counts or not: V8 then knows the shape of the row, and with it the prototype, for nothing.
-    const { toJSON } = row as { toJSON?: unknown }
     this.#check(row)
-    if (this.#columnsGiven || typeof toJSON !== 'function') return row
+    const { toJSON } = row as { toJSON?: unknown }
+    if (this.columnsGiven || typeof toJSON !== 'function') return row
     const record: unknown = toJSON.call(row, '')
     if (typeof record !== 'object' || record === null) throw refusal(`${describe(record)} from its toJSON()`)
     if (!Array.isArray(record)) this.#check(record)
@@ -40,6 +41,7 @@ export class RowRecords {
     if (prototype !== this.#prototype) {
       this.isOrdinary = this.#known.get(prototype ?? noPrototype) ?? this.#learn(row, prototype)
       this.#prototype = prototype
+      this.ordinaryPrototype = this.isOrdinary ? prototype : undefined
     }
     // Some promises are objects of no class.
     const { then } = row as { then?: unknown }
@@ -47,7 +49,7 @@ export class RowRecords {
   }
 
   #refuseNoRow(row: object): void {
-    const kind = kindOfNoRow(row, this.#columnsGiven)
+    const kind = kindOfNoRow(row, this.columnsGiven)
     if (kind !== undefined) throw refusal(kind)
   }
 

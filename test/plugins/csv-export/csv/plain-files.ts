@@ -216,17 +216,59 @@ export function checkPlainRows(t: Test, numRuns: number): void {
   let [plain, both] = [0, 0]
   fc.assert(
     fc.property(rows, settings, (rows, settings) => {
+      // A layout that is new is csv-stringify's in a short file.
+      const first = encode(rows, settings)
       stringified = settings.endMark === undefined ? 0 : -1
       const found = encode(rows, settings)
       const ended = found[1] === ''
       if (ended && stringified < rows.length) plain++
       if (ended && stringified < rows.length && stringified > 1) both++
       assert.deepEqual(found, encode(rows, { ...settings, encoder: 'csv-stringify' }))
+      assert.deepEqual(first, found)
     }),
     { numRuns }
   )
   t.comment(`${plain} files with plain rows, ${both} of them with others after the first`)
   t.ok(plain > 0.15 * numRuns && both > 0.04 * numRuns, 'neither way is rare')
+}
+
+/** Of one column: how many texts there are, and for how many rows each stays. */
+const habit = fc.record({
+  texts: fc.array(fc.oneof(text, fc.constantFrom('=1', '-', 'a'.repeat(65), 'a,"b')), {
+    minLength: 1,
+    maxLength: 5
+  }),
+  every: fc.constantFrom(1, 2, 3, 50),
+  areNew: fc.boolean(),
+  from: fc.nat(300)
+})
+
+/** Compares long files, whose columns have the same texts again and again, or new ones, with csv-stringify's. */
+export function checkRepeatedTexts(numRuns: number): void {
+  const plain = fc.record({
+    formulas: fc.constantFrom('keep' as const, 'escape' as const),
+    columns: fc.constantFrom(undefined, ['c0', 'c1', 'none'])
+  })
+  fc.assert(
+    fc.property(
+      fc.array(habit, { minLength: 1, maxLength: 4 }),
+      fc.boolean(),
+      plain,
+      (habits, isArray, plain) => {
+        const rows = Array.from({ length: 600 }, (_, row) => {
+          const cells = habits.map(({ texts, every, areNew, from }) => {
+            const text = texts[Math.floor(row / every) % texts.length] as string
+            return areNew && row >= from ? `${text}${row}` : text
+          })
+          return isArray ? cells : Object.fromEntries(cells.map((cell, index) => [`c${index}`, cell]))
+        })
+        const settings = { ...plain, header: false, columns: isArray ? undefined : plain.columns }
+        const expected = encode(rows, { ...settings, encoder: 'csv-stringify' })
+        assert.deepEqual(encode(rows, settings), expected)
+      }
+    ),
+    { numRuns }
+  )
 }
 
 /**

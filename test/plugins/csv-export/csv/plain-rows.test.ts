@@ -1,12 +1,67 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import t from 'tap'
-import { numberText } from '../../../../plugins/csv-export/csv/plain-values.ts'
-import { bothWays, encode } from './encoding.ts'
-import { checkDates, checkPlainRows } from './plain-files.ts'
+import { numbersAfter } from '../../../../plugins/csv-export/csv/plain-values.ts'
+import { bothWays, encode, encoderOf } from './encoding.ts'
+import { checkDates, checkPlainRows, checkRepeatedTexts } from './plain-files.ts'
 
 // Many more are in test/long.
 
 t.test('plain rows are written as csv-stringify writes them', async (t) => {
   checkPlainRows(t, 4_000)
+})
+
+t.test('texts that come again are written as those that do not', async () => {
+  checkRepeatedTexts(100)
+})
+
+t.test('rows of many columns are written as csv-stringify writes them', async (t) => {
+  for (const width of [1, 2, 39, 40, 41, 300]) {
+    const keys = Array.from({ length: width }, (_, index) => `column ${index}`)
+    const values = ['', 'a,"b"', '\\.', 1.5, new Date(0), null, true, undefined, 7n]
+    const cells = (row: number) => keys.map((_, index) => values[(row + index) % values.length])
+    const objects = values.map((_, row) => Object.fromEntries(cells(row).map((cell, at) => [keys[at], cell])))
+    const others = objects.map((row, at) => (at % 2 === 0 ? { ...row, other: 1 } : { other: at, ...row }))
+    const bare = objects.map((row) => Object.assign(Object.create(null), row))
+    const without = objects.map(({ [`column ${width - 1}`]: _, ...rest }) => ({ 'column 0': 1, ...rest }))
+    const nested = objects.map((row, at) =>
+      at % 2 === 0 ? row : { ...row, [`column ${width - 1}`]: { a: 1 } }
+    )
+    const arrays = values.map((_, row) => cells(row).slice(0, row === 3 ? width - 1 : width))
+    for (const columns of [undefined, keys]) {
+      for (const rows of [objects, [...objects, ...others], bare, [...objects, ...without], nested, arrays]) {
+        const settings = { columns, header: rows !== arrays || columns !== undefined }
+        const [first, known, expected] = (['auto', 'auto', 'csv-stringify'] as const).map((encoder) => {
+          const csv = encoderOf({ ...settings, encoder })
+          const text = rows.map((row) => csv.encode(row)).join('')
+          return [text, csv.columnsWithoutValue, csv.keysWithoutColumn]
+        })
+        t.same(first, expected)
+        t.same(known, expected)
+      }
+    }
+  }
+})
+
+t.test('a layout that was forgotten for others is written as before', async (t) => {
+  const file = (name: string) => encode([{ [name]: 1 }, { [name]: 'a,b' }])
+  for (let number = 0; number < 3 * 120; number++) {
+    const name = `key ${number % 120}`
+    t.equal(file(name), `${name}\n1\n"a,b"\n`)
+    t.equal(file(name), `${name}\n1\n"a,b"\n`)
+  }
+})
+
+t.test('where no code can be made of text, csv-stringify writes each row', async (t) => {
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--disallow-code-generation-from-strings',
+    '--input-type=module',
+    '--eval',
+    `import { toCsv } from ${JSON.stringify(new URL('../../../../plugins/csv-export/index.ts', import.meta.url))}
+     for (let file = 0; file < 2; file++)
+       for await (const chunk of toCsv([{ a: 1 }, { a: 'b,c' }, { a: 'd' }])) process.stdout.write(chunk)`
+  ])
+  t.equal(stdout, 'a\n1\n"b,c"\nd\n'.repeat(2))
 })
 
 t.test('each cell of plain rows is asked for once', async (t) => {
@@ -31,6 +86,8 @@ t.test(
       t.equal(encode(rows, { encoder, header: false }), 'a,1\n" ",1\n"\ufeffb",1\nc,1\n')
   }
 )
+
+const numberText = numbersAfter('')
 
 t.test('a number has the text that JavaScript gives it', async (t) => {
   const edges = [
