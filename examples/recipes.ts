@@ -10,9 +10,11 @@ app.get('/null.csv', (_request, reply) => {
     { id: 2, note: '' },
     { id: 3, note: '\\N' }
   ]
+  const none = () => '\\N'
   return reply.csv(rows, {
     cast: {
-      null: () => '\\N',
+      null: none,
+      undefined: none,
       string: (text) => (text === '\\N' ? { value: text, quoted: true } : text)
     }
   })
@@ -187,5 +189,14 @@ app.get('/id.csv', (_request, reply) =>
     }
   })
 )
+
+app.get('/notes.csv', (_request, reply) => {
+  const rows = [
+    { id: '007', text: 'C:\\, "D"\\', note: '' },
+    { id: '008', text: 'NA', note: null },
+    { id: '12345678901234567890', text: 'one\ntwo', note: 'x' }
+  ]
+  return reply.csv(rows, { quotedString: true })
+})
 
 if (import.meta.main) console.log(await app.listen({ port: Number(process.argv[2] ?? 3000) }))
