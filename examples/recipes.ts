@@ -117,9 +117,7 @@ export function clockOf(timeZone: string) {
   return (at: Date) => {
     const parts = format.formatToParts(at).map(({ type, value }) => [type, value])
     const { year, month, day, hour, minute, second, timeZoneName } = Object.fromEntries(parts)
-    // 'GMT+02:00', or 'GMT' alone
-    const offset = timeZoneName.slice(3) || '+00:00'
-    return `${year}-${month}-${day} ${hour}:${minute}:${second}${offset}`
+    return `${year}-${month}-${day} ${hour}:${minute}:${second}${timeZoneName.replace('GMT', '')}`
   }
 }
 

@@ -67,7 +67,7 @@ t.test('Ruby reads what docs/recipes.md says', { skip: withoutRuby }, async (t) 
   const header = String.raw`CSV.parse(%("a\r\nb",c\n1,2\n)`
   await t.rejects(run(t, ['ruby', '-rcsv', '-e', `${header})`]), /MalformedCSVError/)
   const parted = await run(t, ['ruby', '-rcsv', '-e', String.raw`p ${header}, row_sep: "\n")`])
-  t.equal(parted, String.raw`[["a\r\nb", "c"], ["1", "2"]]` + '\n')
+  t.equal(parted, `${String.raw`[["a\r\nb", "c"], ["1", "2"]]`}\n`)
 })
 
 const withoutDuckDb = skipUnless('DuckDB (pip install duckdb)', 'python3', '-c', 'import duckdb')
