@@ -62,6 +62,11 @@ t.test('quotes for a column, or for the header, change no cell', async (t) => {
   )
 })
 
+t.test('in a row that is an array, a cast is told the number of the cell', async (t) => {
+  const cast = { string: (text: string, { column }: { column?: string | number }) => `${column}:${text}` }
+  t.equal(String(await all(toCsv([['x', 1, 'y']], { header: false, cast }))), '0:x,1,2:y\n')
+})
+
 t.test('pairs may have any name', async (t) => {
   const pairs = [
     ['__proto__', 1],
@@ -178,8 +183,9 @@ t.test('UTF-16 is right wherever the chunks are cut', async (t) => {
 })
 
 t.test('the line of the separator is there once, and not in front of an error', async (t) => {
-  const file = await all(withSeparatorLine(toCsv([{ a: 1 }, { a: 2 }], { chunkSize: 1 })))
-  t.equal(String(file), 'sep=;\r\na\n1\n2\n')
+  const chunks = toCsv([{ a: 1 }, { a: 2 }], { chunkSize: 1 })
+  t.equal(String(await all(withSeparatorLine(chunks))), 'sep=;\r\na\n1\n2\n')
+  t.match(await chunks.receipt, { status: 'complete', rows: 2 })
   const failing = withSeparatorLine(
     toCsv(() => {
       throw new Error('no database')

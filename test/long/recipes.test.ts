@@ -54,6 +54,8 @@ t.test('PHP reads what docs/recipes.md says', { skip: withoutPhp }, async (t) =>
   t.equal(await run(t, ['php', '-r', code]), shown(code))
   const withBackslash = await run(t, ['php', '-r', code.replace(", ',', '\"', ''", '')])
   t.equal(withBackslash.trim().split('\n').length, 3, 'with its own escape, records run into each other')
+  const marked = String.raw`file_put_contents('notes.csv', "\u{feff}id\n"); ${code}`
+  t.equal(await run(t, ['php', '-r', marked]), '["\\ufeffid"]\n')
 })
 
 const withoutRuby = skipWithout('Ruby', 'ruby', '-rcsv', '-e', '')
@@ -62,6 +64,8 @@ t.test('Ruby reads what docs/recipes.md says', { skip: withoutRuby }, async (t) 
   t.equal(await run(t, ['ruby', '-e', code]), shown(code))
   const liberal = code.replace('headers: true', 'headers: true, liberal_parsing: true')
   t.equal(await run(t, ['ruby', '-e', liberal]), shown(code), 'liberal_parsing changes nothing')
+  const marked = String.raw`File.write('notes.csv', "\ufeffid\n1\n"); ${code.replace('p row.fields', 'p row.headers')}`
+  t.equal(await run(t, ['ruby', '-e', marked]), '["id"]\n')
   const same = code.replace('headers: true', "headers: true, nil_value: ''")
   t.equal(await run(t, ['ruby', '-e', same]), shown(code).replace('nil', '""'))
   const header = String.raw`CSV.parse(%("a\r\nb",c\n1,2\n)`
@@ -72,10 +76,11 @@ t.test('Ruby reads what docs/recipes.md says', { skip: withoutRuby }, async (t) 
 
 const withoutDuckDb = skipUnless('DuckDB (pip install duckdb)', 'python3', '-c', 'import duckdb')
 t.test('DuckDB reads what docs/recipes.md says', { skip: withoutDuckDb }, async (t) => {
-  const query = async (sql: string) => {
+  const query = async (...statements: string[]) => {
     const script = `import duckdb, json, sys
-print(json.dumps(duckdb.sql(sys.argv[1]).fetchall()))`
-    return JSON.parse(await run(t, ['python3', '-c', script, sql]))
+for statement in sys.argv[1:]: answer = duckdb.sql(statement)
+print(json.dumps(answer.fetchall()))`
+    return JSON.parse(await run(t, ['python3', '-c', script, ...statements]))
   }
   const code = codeOf('sql')
   t.same(await query(code), JSON.parse(outputOf((block) => block.code === code).code))
@@ -86,6 +91,8 @@ print(json.dumps(duckdb.sql(sys.argv[1]).fetchall()))`
   )
   const types = 'SELECT typeof(id) FROM read_csv'
   t.same(await query(`${types}('notes.csv') LIMIT 1`), [['VARCHAR']])
+  const long = `COPY (SELECT '${'1'.repeat(40)}' AS id) TO 'long.csv'`
+  t.same(await query(long, `${types}('long.csv')`), [['DOUBLE']])
 })
 
 const withoutR = skipUnless('R (r-base-core)', 'Rscript', '--version')
@@ -94,12 +101,20 @@ t.test('R reads what docs/recipes.md says', { skip: withoutR }, async (t) => {
   t.equal(await run(t, ['Rscript', '-e', code]), shown(code))
   const guessed = `notes <- read.csv('notes.csv'); cat(notes$id[1], is.na(notes$text[2]))`
   t.equal(await run(t, ['Rscript', '-e', guessed]), '7 TRUE')
+  const others = String.raw`cat('"a b",n\n"x\r\ny","\\N"\n', file = 'x.csv')
+x <- read.csv('x.csv', na.strings = '\\N')
+cat(names(x)[1], is.na(x$n), x[[1]] == 'x\ny')`
+  t.equal(await run(t, ['Rscript', '-e', others]), 'a.b TRUE TRUE')
 })
 
 const withoutReadr = skipUnless('readr (r-cran-readr)', 'Rscript', '-e', 'library(readr)')
 t.test('readr reads what docs/recipes.md says', { skip: withoutReadr }, async (t) => {
   const code = codeOf('r', 1)
   t.equal(await run(t, ['Rscript', '-e', code]), shown(code).trim())
+  const others = String.raw`cat('a,b\n x ,"p\r\nq"\n', file = 'x.csv')
+x <- readr::read_csv('x.csv', show_col_types = FALSE)
+cat(x$a == 'x', x$b == 'p\r\nq')`
+  t.equal(await run(t, ['Rscript', '-e', others]), 'TRUE TRUE')
 })
 
 const withoutLibreOffice = skipWithout('LibreOffice (libreoffice-calc-nogui)', 'soffice', '--version')
