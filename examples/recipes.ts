@@ -105,14 +105,21 @@ app.get('/decimal-comma.csv', (_request, reply) => {
   ]
   return reply.csv(rows, {
     delimiter: ';',
-    columns: ['id', { key: 'price', value: ({ price }) => (price === null ? null : german.format(price)) }]
+    columns: ['id', { key: 'price', value: ({ price }) => (price == null ? price : german.format(price)) }]
   })
 })
 
 export function clockOf(timeZone: string) {
   const format = new Intl.DateTimeFormat('en-US', {
-    ...{ timeZone, timeZoneName: 'longOffset', hourCycle: 'h23', year: 'numeric', month: '2-digit' },
-    ...{ day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit' }
+    timeZone,
+    timeZoneName: 'longOffset',
+    hourCycle: 'h23',
+    year: 'numeric',
+    month: '2-digit',
+    day: '2-digit',
+    hour: '2-digit',
+    minute: '2-digit',
+    second: '2-digit'
   })
   return (at: Date) => {
     const parts = format.formatToParts(at).map(({ type, value }) => [type, value])
@@ -128,7 +135,7 @@ app.get('/zone.csv', (_request, reply) => {
   return reply.csv(rows, { columns: [{ key: 'at', value: ({ at }) => at && inBerlin(at) }] })
 })
 
-const asText = (value: unknown) => (value === null || value === undefined ? value : `\t${value}`)
+const asText = (value: unknown) => (value == null ? value : `\t${value}`)
 
 app.get('/excel-text.csv', (_request, reply) => {
   const rows = [
@@ -176,7 +183,7 @@ app.get('/utf16.txt', (_request, reply) => {
       signal.addEventListener('abort', () => chunks.return?.())
       return utf16(chunks)
     },
-    { type: 'text/csv; charset=utf-16le' }
+    { type: 'text/csv; charset=utf-16' }
   )
 })
 
