@@ -92,10 +92,48 @@ export const pandasPython =
 /** https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html */
 export const startPandas = (t: Test): Reader => startScript(t, pandasPython, pandasModule)
 
+const phpScript = `
+while (($line = fgets(STDIN)) !== false) {
+    [$size, $delimiter, $quote] = json_decode($line);
+    $file = fopen('php://memory', 'w+');
+    if ($size > 0) fwrite($file, stream_get_contents(STDIN, $size));
+    rewind($file);
+    $rows = [];
+    while (($row = fgetcsv($file, null, $delimiter, $quote, '')) !== false) $rows[] = $row;
+    echo json_encode($rows), "\\n";
+}
+`
+
+/** https://www.php.net/fgetcsv */
+export const startPhp = (t: Test): Reader => startProgram(t, ['php', '-r', phpScript])
+
+// Without row_sep it takes the first line break for it, in a quoted field too.
+const rubyScript = `
+require 'csv'
+require 'json'
+STDIN.binmode
+STDOUT.sync = true
+while (line = STDIN.gets)
+  size, delimiter, quote, _, record_delimiter = JSON.parse(line)
+  text = size > 0 ? STDIN.read(size).force_encoding('utf-8') : ''
+  answer = begin
+    CSV.parse(text, col_sep: delimiter, quote_char: quote, row_sep: record_delimiter)
+  rescue => error
+    error.inspect
+  end
+  puts JSON.generate(answer, ascii_only: true)
+end
+`
+
+/** https://ruby.github.io/csv/ */
+export const startRuby = (t: Test): Reader => startProgram(t, ['ruby', '-e', rubyScript])
+
+const startScript = (t: Test, python: string, module: string): Reader =>
+  startProgram(t, [python, '-c', `import io, json, sys${module}${answering}`])
+
 /** One process for all files of a test. */
-function startScript(t: Test, python: string, module: string): Reader {
-  const script = `import io, json, sys${module}${answering}`
-  const { stdin, stdout } = spawn(python, ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+function startProgram(t: Test, [program = '', ...args]: string[]): Reader {
+  const { stdin, stdout } = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   t.teardown(() => stdin.end())
   const answers = createInterface(stdout)[Symbol.asyncIterator]()
   return async (file, { delimiter, quote, escape: escapeCharacter, recordDelimiter }) => {

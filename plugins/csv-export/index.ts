@@ -169,17 +169,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     rows: SourceInput<unknown>,
     options: CsvOptions = {}
   ) {
-    return stream(this, 'csv', rows, (source) => {
-      checkCsvOptions(options)
-      const settings = settle(csvDefaults, registered, options)
-      checkSettings(settings)
-      const { encoded, header } = settings
-      const viewer = viewerOf(settings, this.request)
-      const encoder = encoded
-        ? new EncodedRows(header)
-        : new CsvEncoder(settings, () => source.columns, viewer)
-      return { encoder, settings, type: csvType(header), viewer }
-    })
+    return sendRows(this, rows, options, registered)
   } as FastifyReply['csv'])
 
   app.decorateReply('streamText', function (this: FastifyReply, chunks, options = {}) {
@@ -192,7 +182,30 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   } as FastifyReply['streamText'])
 
   app.decorate(internals, { registered, sendFile })
-  if (server.probe !== false) addProbeRoute(app, server.probe)
+  if (server.probe !== false) {
+    // The users' columns are not those of its rows, and it has nobody to mask them for.
+    const own = defined({ ...registered, columns: undefined })
+    addProbeRoute(app, server.probe, (reply, rows, options) => sendRows(reply, rows, options, own))
+  }
+
+  function sendRows(
+    reply: FastifyReply,
+    rows: SourceInput<unknown>,
+    options: CsvOptions,
+    registered: PluginOptions
+  ): FastifyReply {
+    return stream(reply, 'csv', rows, (source) => {
+      checkCsvOptions(options)
+      const settings = settle(csvDefaults, registered, options)
+      checkSettings(settings)
+      const { encoded, header } = settings
+      const viewer = viewerOf(settings, reply.request)
+      const encoder = encoded
+        ? new EncodedRows(header)
+        : new CsvEncoder(settings, () => source.columns, viewer)
+      return { encoder, settings, type: csvType(header), viewer }
+    })
+  }
 
   /** A file that is there already, or a part of it: as many bytes as the head says, or a break. */
   function sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply {

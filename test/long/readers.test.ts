@@ -2,7 +2,16 @@ import t from 'tap'
 import { checkReader } from '../plugins/csv-export/csv/random-exports.ts'
 import { holds } from '../plugins/csv-export/csv/reader-limits.ts'
 import { skipWithout } from '../programs.ts'
-import { csvParse, fastCsv, pandasPython, papaparse, startPandas, startPython } from '../readers.ts'
+import {
+  csvParse,
+  fastCsv,
+  pandasPython,
+  papaparse,
+  startPandas,
+  startPhp,
+  startPython,
+  startRuby
+} from '../readers.ts'
 import { scaled, scaledTimeout } from './scale.ts'
 
 t.setTimeout(scaledTimeout(240_000))
@@ -18,6 +27,21 @@ t.test('pandas reads the cells that were written', { skip: withoutPandas }, asyn
 t.test("Python's csv module reads the cells that were written", { skip: withoutPython }, async (t) => {
   const python = startPython(t)
   await checkReader(() => python, { numRuns: scaled(20_000), holds: holds.python })
+  t.pass()
+})
+
+const withoutPhp = skipWithout('PHP (php-cli)', 'php', '--version')
+const withoutRuby = skipWithout('Ruby', 'ruby', '-rcsv', '-e', '')
+
+t.test('PHP reads the cells that were written', { skip: withoutPhp }, async (t) => {
+  const php = startPhp(t)
+  await checkReader(() => php, { numRuns: scaled(20_000), holds: holds.php })
+  t.pass()
+})
+
+t.test('Ruby reads the cells that were written', { skip: withoutRuby }, async (t) => {
+  const ruby = startRuby(t)
+  await checkReader(() => ruby, { numRuns: scaled(20_000), holds: holds.ruby })
   t.pass()
 })
 

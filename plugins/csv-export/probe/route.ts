@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CSV_EXPORT_TOO_MANY_PROBES } from '../errors.ts'
 import type { EncodedOptions } from '../options/options.ts'
 import { chosenCoding } from '../reply/content-coding.ts'
@@ -16,11 +16,18 @@ export const probeOptions: EncodedOptions = {
   maxDuration: 1.5 * most.milliseconds
 }
 
+type Rows = (context: { signal: AbortSignal }) => AsyncGenerator<string>
+
 /**
  * Adds the route that `npx fastify-csv-export probe` asks: a real export, whose rows say when they were made.
  * @param path true for the usual one
+ * @param send `reply.csv()`, where no columns are registered
  */
-export function addProbeRoute(app: FastifyInstance, path: string | true): void {
+export function addProbeRoute(
+  app: FastifyInstance,
+  path: string | true,
+  send: (reply: FastifyReply, rows: Rows, options: EncodedOptions) => FastifyReply
+): void {
   let running = 0
   // For @fastify/swagger: it is none of the users'.
   const schema = { hide: true } as object
@@ -35,7 +42,7 @@ export function addProbeRoute(app: FastifyInstance, path: string | true): void {
         running--
       }
     }
-    return reply.csv(rows, { ...probeOptions, maxRows: asked.breakAfter })
+    return send(reply, rows, { ...probeOptions, maxRows: asked.breakAfter })
   })
 }
 

@@ -43,6 +43,16 @@ t.test('the route streams rows that say when they were made, through reply.csv()
   t.ok((row?.sent ?? 0) >= before)
 })
 
+t.test("a mask of the users' columns is none of it, and holds for the users", async (t) => {
+  const { app } = await serve(t, (app) => app.get('/', (_request, reply) => reply.csv([{ a: 1 }])), {
+    defaults: { probe: true, columns: [{ key: 'a', mask: () => true }] }
+  })
+  const { statusCode, body } = await app.inject('/csv-export-probe?rows=1')
+  t.equal(statusCode, 200)
+  t.match(body, /^row,sent,http,coding,trailers,padding\n1,\d+,1\.1,,0,\n$/)
+  t.equal((await app.inject('/')).body, 'a\n""\n')
+})
+
 t.test('it says how the plugin codes, and whether it is asked for trailers', async (t) => {
   const { url } = await serve(t, () => {}, { defaults: { probe: true } })
   const headers = ['--header', 'TE: trailers', '--compressed', '--header', 'Accept-Encoding: gzip']

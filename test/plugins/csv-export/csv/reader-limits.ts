@@ -22,5 +22,8 @@ export const holds = {
   },
 
   pandas: (input: Export) => !isBlankQuote(input) && !holdsNul(input),
-  postgres: (input: Export) => !holdsNul(input)
+  postgres: (input: Export) => !holdsNul(input),
+
+  php: ({ settings }: Export) => settings.escape === settings.quote && settings.recordDelimiter !== '\r',
+  ruby: ({ settings }: Export) => settings.escape === settings.quote
 }
