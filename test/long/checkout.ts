@@ -8,6 +8,10 @@ const generated = new Set(['.git', '.tap', '.postgres', 'dist', 'node_modules'])
 export function copyCheckout(folder: string): Promise<void> {
   return cp(root, folder, {
     recursive: true,
-    filter: (path) => !generated.has(relative(root, path).split('/')[0] as string)
+    // The folders of test/ that have packages of their own have them installed while other tests run.
+    filter: (path) =>
+      !relative(root, path)
+        .split('/')
+        .some((name) => generated.has(name))
   })
 }

@@ -156,12 +156,14 @@ export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCo
     'content-length',
     'content-range'
   ]
-  const described = [...ofContent, 'etag', 'repr-digest']
+  const described = [...ofContent, 'etag', 'last-modified', 'expires', 'repr-digest']
   for (const name of [...described, 'trailer', 'transfer-encoding']) {
     // Of both: Fastify's own removes Node's, too, be there one or not.
     if (reply.hasHeader(name)) dropHeader(reply, name)
   }
   for (const name of trailerNames) reply.removeTrailer(name)
+  // How long the file may be kept: a cache would give out the error as long.
+  if (isSet(reply, 'cache-control')) reply.header('cache-control', 'no-store')
   if (error.statusCode === 503) setRetryAfter(reply)
 }
 

@@ -61,6 +61,33 @@ t.test('an error before the first byte is a normal error reply', async (t) => {
   t.equal(log.lines.filter(({ err }) => err).length, expected.length, 'each is logged once')
 })
 
+t.test('no cache is to keep an error reply as long as the file', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, reply) => {
+      if (!reply.hasHeader('cache-control') && !reply.raw.hasHeader('cache-control'))
+        reply.header('cache-control', 'public, max-age=300')
+    })
+    app.get('/hook', (_request, reply) => reply.csv(failAfter(0)))
+    app.get('/route', (_request, reply) =>
+      reply
+        .headers({ 'cache-control': 'private, max-age=60', expires: 'Sat, 01 Jan 2050 00:00:00 GMT' })
+        .header('last-modified', 'Sat, 01 Jan 2000 00:00:00 GMT')
+        .csv(failAfter(0))
+    )
+    app.get('/raw', (_request, reply) => {
+      reply.raw.setHeader('cache-control', 'public, max-age=60')
+      return reply.csv(failAfter(0))
+    })
+  })
+  for (const path of ['/hook', '/route', '/raw']) {
+    const { status, headers } = await fetch(url + path)
+    t.equal(status, 500)
+    t.equal(headers.get('cache-control'), 'no-store', path)
+    t.equal(headers.get('expires'), null)
+    t.equal(headers.get('last-modified'), null)
+  }
+})
+
 t.test('an error after the first byte breaks the connection', async (t) => {
   for (const rows of [1, 5000]) {
     for (const [version, code] of [
