@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect as connectHttp2, constants, type Http2ServerResponse } from 'node:http2'
 import { connect, type Socket } from 'node:net'
-import { PassThrough, type Readable, Transform } from 'node:stream'
+import { PassThrough, Readable, Transform } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
@@ -225,6 +225,29 @@ for (const [name, end] of Object.entries(endsOfWritten)) {
     t.match(await receipt, { status: 'source_failed', errorCode })
     await closed
     t.not(client.rstCode, constants.NGHTTP2_NO_ERROR)
+  })
+}
+
+for (const version of ['--http1.0', '--http1.1', '--http2-prior-knowledge']) {
+  t.test(`a hook whose own stream fails behind the last row breaks the body, ${version}`, async (t) => {
+    const { opened: receipt, open: onReceipt } = gate<Receipt>()
+    async function* failing(payload: Readable) {
+      yield* payload
+      await setTimeout(20)
+      throw new Error('the last part')
+    }
+    const { url } = await serve(
+      t,
+      (app) =>
+        app.get(
+          '/',
+          { onSend: async (_request, _reply, payload) => Readable.from(failing(payload as Readable)) },
+          (_request, reply) => reply.csv([{ a: 1 }])
+        ),
+      { http2: version.startsWith('--http2'), defaults: { onReceipt } }
+    )
+    t.match(await curl(version, url), { code: version.startsWith('--http2') ? 92 : 56, body: 'a\n1\n' })
+    t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
   })
 }
 
