@@ -182,15 +182,31 @@ for (const [name, read] of Object.entries(lateReadings)) {
   }
 }
 
-t.test('what a hook pipes an export into when all of it is written fails alone', async (t) => {
-  const { opened: told, open: tell } = gate<string>()
-  const { url } = await serve(t, (app) => {
-    onExports(app, (payload) => payload.on('end', () => lateReadings.pipes?.(payload, tell)))
-    app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+const ended: Record<string, { rows: SourceInput<{ a: number }>; code: number; told: string }> = {
+  'all of it is written': { rows: [{ a: 1 }], code: 0, told: refused.message },
+  'it has broken': {
+    rows: async function* () {
+      yield { a: 1 }
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+      throw new Error('late')
+    },
+    code: 56,
+    told: 'late'
+  }
+}
+
+for (const [when, { rows, code, told }] of Object.entries(ended)) {
+  t.test(`what a hook pipes an export into when ${when} fails, and nothing else`, async (t) => {
+    const { opened: got, open: tell } = gate<string>()
+    const { url } = await serve(t, (app) => {
+      onExports(app, (payload) => payload.on('end', () => lateReadings.pipes?.(payload, tell)))
+      app.get('/', (_request, reply) => reply.csv(rows))
+    })
+    t.match(await curl(url), { code, body: 'a\n1\n' })
+    t.equal(await got, told)
   })
-  t.match(await curl(url), { code: 0, body: 'a\n1\n' })
-  t.equal(await told, refused.message)
-})
+}
 
 const failures: Record<string, { rows: SourceInput<{ a: number }>; told: string }> = {
   'that is over before its first byte': {
