@@ -159,6 +159,6 @@ export const CSV_EXPORT_SOURCE_FAILED = createError('CSV_EXPORT_SOURCE_FAILED', 
 
 export const CSV_EXPORT_BODY_DESTROYED = createError(
   'CSV_EXPORT_BODY_DESTROYED',
-  'something else ended the reply before the body was sent: in an async handler, return or await reply.csv()',
+  'something else ended or read the body before it was sent: in an async handler, return or await reply.csv(); a hook has to begin to read the payload before it hands it on, and to read all of it',
   500
 )

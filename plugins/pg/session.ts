@@ -139,8 +139,16 @@ export class Session {
 
   async #rollBack(leave: () => Promise<unknown>): Promise<void> {
     const client = this.#client as pg.PoolClient
-    const rolledBack = leave().then(() => client.query('ROLLBACK'))
-    if (!(await isSettled(rolledBack, patience))) throw new Error('the database does not answer')
+    const lost = Promise.withResolvers<never>()
+    const onLost = (): void => lost.reject(new Error('the database connection was lost'))
+    client.once('end', onLost)
+    try {
+      const rolledBack = leave().then(() => client.query('ROLLBACK'))
+      if (await isSettled(Promise.race([rolledBack, lost.promise]), patience)) return
+      throw new Error('the database does not answer')
+    } finally {
+      client.off('end', onLost)
+    }
   }
 
   /**

@@ -55,6 +55,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #tees: Writable[] = []
   /** Whether its chunks pass through it, to a hook that pipes it, iterates over it or listens to it. */
   #isReadByHook = false
+  /** Whether its chunks go to `reply.raw` directly. */
+  #isSentPast = false
   /** Why it ended, if that was too early. */
   #reason: Error | undefined
   /** Where the sender writes to, if a hook reads this stream. */
@@ -83,6 +85,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
     const { raw } = this.#reply
+    if (this.#isSentPast) {
+      failStream(destination as unknown as Writable, this.#refuseLateReader())
+      return destination
+    }
     this.#isTaken = true
     if (this.#ending.isOver || !takesBody(this.#reply)) {
       this.#ending.end()
@@ -117,6 +123,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 
   #sendTo(destination: NodeJS.WritableStream, end: boolean): void {
+    this.#isSentPast = true
     this.#send(destination as unknown as Destination, this.#transmission.coded(), () => {
       this.#setWritten()
       // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
@@ -138,7 +145,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       return
     }
     this.#buffer.emptied()
-    // Piped into `reply.raw`, whose sender has come first.
+    if (this.#isSentPast) this.#refuseLateReader()
     if (this.#isAsked) return
     this.#isReadByHook = true
     this.#ending.hold()
@@ -302,6 +309,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Who comes when it is over must not take nothing for the whole either. */
   #refuseReader(): void {
     if (this.#reason !== undefined) this.destroy(this.#reason)
+  }
+
+  /** What is sent past it lacks nothing to the client, but would be missing here: an empty file that looks whole. */
+  #refuseLateReader(): Error {
+    this.#isReadByHook = true
+    const refusal = this.#reason ?? new CSV_EXPORT_BODY_DESTROYED()
+    if (!this.#ending.isWritten) this.fail(refusal)
+    return refusal
   }
 
   #finish(): void {

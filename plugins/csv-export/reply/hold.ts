@@ -21,10 +21,13 @@ export function holdReply(
   const releases = [take(raw, 'end', isOthers, onOthers)]
   if (isHttp2(raw)) {
     const { stream } = raw
-    // Node calls them itself for a stream that its client has reset, and for all of a connection that has gone.
-    const isByOthers = () => !isEnd() && !stream.closed && isConnected(stream)
+    // Node calls them itself for a stream that its client has reset, and for all of a connection that has gone. What is written
+    // may still wait for the client, to whom a stream that is destroyed without an error would look like a whole one.
+    const isByOthers = () => !stream.writableFinished && !stream.closed && isConnected(stream)
     releases.push(take(stream, 'end', isOthers, onOthers))
-    for (const name of ['close', 'destroy']) releases.push(take(stream, name, isByOthers, onOthers))
+    releases.push(take(stream, 'destroy', isByOthers, onOthers))
+    // Without a code it sends first what is written.
+    releases.push(take(stream, 'close', (code) => isByOthers() && !(isEnd() && !code), onOthers))
   }
   return () => {
     for (const release of releases) release()
@@ -93,14 +96,14 @@ function resetWhenDestroyed(socket: Socket): () => void {
 function take(
   owner: object,
   name: string,
-  isOthers: () => boolean,
+  isOthers: (argument: unknown) => boolean,
   onOthers: (error: unknown) => void
 ): () => void {
   const methods = owner as Record<string, Method>
   const original = methods[name] as Method
   let isHeld = true
   const held: Method = (...args) => {
-    if (!isHeld || !isOthers()) return original.apply(owner, args)
+    if (!isHeld || !isOthers(args[0])) return original.apply(owner, args)
     onOthers(args[0])
     return name === 'destroy' ? original.apply(owner, args) : owner
   }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { CsvEncoder, type Encoder } from '../csv/encoder.ts'
 import { EncodedRows } from '../csv/ready-text.ts'
-import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
+import { CSV_EXPORT_ABANDONED, CSV_EXPORT_MAX_DURATION, CSV_EXPORT_SOURCE_USED } from '../errors.ts'
 import { toError } from '../guard.ts'
 import { checkToCsvOptions } from '../options/check.ts'
 import { throughJson } from '../options/http.ts'
@@ -14,7 +14,7 @@ import { Chunks } from './chunks.ts'
 import { Deadline } from './deadline.ts'
 import { Source, type SourceInput } from './source.ts'
 
-/** The chunks of a CSV file, read once. */
+/** The chunks of a CSV file, read once: a second loop over them throws CSV_EXPORT_SOURCE_USED. */
 export interface CsvChunks extends AsyncIterableIterator<Buffer> {
   /** How it ended; resolves when it has, and never rejects. */
   readonly receipt: Promise<Receipt>
@@ -72,6 +72,7 @@ export function openCsv(
   const deadline = new Deadline(maxDuration, () => chunks.fail(new CSV_EXPORT_MAX_DURATION(maxDuration)))
   const { promise: receipt, resolve } = Promise.withResolvers<Receipt>()
   let isStarted = false
+  let isIterated = false
 
   function end(reason?: Error): void {
     deadline.stop()
@@ -96,6 +97,9 @@ export function openCsv(
       return { done: true, value: undefined }
     },
     [Symbol.asyncIterator]() {
+      // A second reader would get the rest, or nothing, with a good end.
+      if (isIterated) throw new CSV_EXPORT_SOURCE_USED('what toCsv() gives')
+      isIterated = true
       return this
     }
   }

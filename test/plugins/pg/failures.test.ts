@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import type pg from 'pg'
 import Cursor from 'pg-cursor'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { copyRows, cursorRows } from '../../../plugins/pg/index.ts'
 import { connect, startDatabase, untilNoneBusy } from '../../database.ts'
 import { collect, isUsable, iterate, openPool, until, untilBack, untilOver } from './pools.ts'
@@ -180,7 +180,8 @@ for (const lost of ['SELECT 3\0', 'COMMIT\0']) {
   )
 }
 
-t.test('a connection that does not come back clean in time is destroyed', async (t) => {
+/** Rows that are left between two batches, over a connection that passes nothing on from then on. */
+async function leftUnanswered(t: Test) {
   const relay = await relayed(t, url)
   const pool = openPool(t, relay.url)
   const rows = iterate(cursorRows(pool, 'SELECT generate_series(1, 1000)'))
@@ -196,7 +197,22 @@ t.test('a connection that does not come back clean in time is destroyed', async 
   socket.pause()
   const removed = once(pool, 'remove')
   await rows.return()
+  return { pool, socket, removed }
+}
+
+t.test('a connection that does not come back clean in time is destroyed', async (t) => {
+  const { pool, removed } = await leftUnanswered(t)
   await removed
+  await isUsable(t, pool)
+})
+
+t.test('a connection that is lost before it comes back is given up at once', async (t) => {
+  const { pool, socket, removed } = await leftUnanswered(t)
+  const lostAt = performance.now()
+  socket.resetAndDestroy()
+  await removed
+  const waited = performance.now() - lostAt
+  t.ok(waited < 2_500, `${waited} ms, of 5,000 that an answer is waited for`)
   await isUsable(t, pool)
 })
 

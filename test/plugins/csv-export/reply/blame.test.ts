@@ -1,7 +1,9 @@
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { connect as connectHttp2, type Http2ServerResponse } from 'node:http2'
+import { connect as connectHttp2, constants, type Http2ServerResponse } from 'node:http2'
 import { connect, type Socket } from 'node:net'
-import { PassThrough, type Readable, Transform } from 'node:stream'
+import { PassThrough, Readable, Transform } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import type { FastifyReply, RouteShorthandOptions } from 'fastify'
@@ -185,30 +187,78 @@ for (const [what, { route, prepare }] of Object.entries(delays)) {
   }
 }
 
-t.test(
-  'a session that the server itself destroys with an error is closed by no client, once all is written',
-  async (t) => {
+const endsOfWritten: Record<string, (raw: Http2ServerResponse) => unknown> = {
+  'session.destroy()': ({ stream }) => stream.session?.destroy(),
+  'session.destroy(error)': ({ stream }) => stream.session?.destroy(new Error('ended')),
+  'stream.destroy()': ({ stream }) => stream.destroy(),
+  'stream.close(CANCEL)': ({ stream }) => stream.close(constants.NGHTTP2_CANCEL),
+  'raw.destroy()': (raw) => raw.destroy()
+}
+
+/** A stream of HTTP/2 whose body has been written to its end, of which its client has taken nothing. */
+async function writtenStream(t: Test) {
+  const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const { opened: raw, open: begin } = gate<unknown>()
+  const { url } = await serve(
+    t,
+    (app) =>
+      app.get('/', (_request, reply) => {
+        begin(reply.raw)
+        return reply.csv([['x'.repeat(1_000)]], { header: false })
+      }),
+    { http2: true, defaults: { onReceipt } }
+  )
+  const session = connectHttp2(url, { settings: { initialWindowSize: 0 } }).on('error', () => {})
+  t.teardown(() => session.destroy())
+  const client = session.request({ ':path': '/' }).on('error', () => {})
+  const response = (await raw) as Http2ServerResponse
+  await until(() => response.stream.writableEnded)
+  return { client, response, receipt }
+}
+
+for (const [name, end] of Object.entries(endsOfWritten)) {
+  t.test(`${name} of the server, once all is written, is no client that left, and no good end`, async (t) => {
+    const { client, response, receipt } = await writtenStream(t)
+    const closed = once(client.resume(), 'close').catch(() => {})
+    end(response)
+    const errorCode = name.endsWith('(error)') ? 'Error' : 'CSV_EXPORT_BODY_DESTROYED'
+    t.match(await receipt, { status: 'source_failed', errorCode })
+    await closed
+    t.not(client.rstCode, constants.NGHTTP2_NO_ERROR)
+  })
+}
+
+for (const version of ['--http1.0', '--http1.1', '--http2-prior-knowledge']) {
+  t.test(`a hook whose own stream fails behind the last row breaks the body, ${version}`, async (t) => {
     const { opened: receipt, open: onReceipt } = gate<Receipt>()
-    const { opened: raw, open: begin } = gate<unknown>()
+    async function* failing(payload: Readable) {
+      yield* payload
+      await setTimeout(20)
+      throw new Error('the last part')
+    }
     const { url } = await serve(
       t,
       (app) =>
-        app.get('/', (_request, reply) => {
-          begin(reply.raw)
-          return reply.csv([['x'.repeat(1_000)]], { header: false })
-        }),
-      { http2: true, defaults: { onReceipt } }
+        app.get(
+          '/',
+          { onSend: async (_request, _reply, payload) => Readable.from(failing(payload as Readable)) },
+          (_request, reply) => reply.csv([{ a: 1 }])
+        ),
+      { http2: version.startsWith('--http2'), defaults: { onReceipt } }
     )
-    // Takes nothing of any body.
-    const session = connectHttp2(url, { settings: { initialWindowSize: 0 } }).on('error', () => {})
-    t.teardown(() => session.destroy())
-    session.request({ ':path': '/' }).on('error', () => {})
-    const { stream } = (await raw) as Http2ServerResponse
-    await until(() => stream.writableEnded)
-    stream.session?.destroy(new Error('ended'))
+    t.match(await curl(version, url), { code: version.startsWith('--http2') ? 92 : 56, body: 'a\n1\n' })
     t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
-  }
-)
+  })
+}
+
+t.test('stream.close() of the server, once all is written, leaves it whole', async (t) => {
+  const { client, response, receipt } = await writtenStream(t)
+  response.stream.close()
+  const whole = text(client)
+  client.session?.settings({ initialWindowSize: 65_535 })
+  t.equal(await whole, `${'x'.repeat(1_000)}\n`)
+  t.match(await receipt, { status: 'complete' })
+})
 
 t.test('a reader of inject() that takes nothing is stalled behind a stage of a hook, too', async (t) => {
   const { opened: receipt, open: onReceipt } = gate<Receipt>()

@@ -2,8 +2,10 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { finished, PassThrough, type Readable, Writable } from 'node:stream'
 import { pipeline, finished as whenFinished } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { CSV_EXPORT_BODY_DESTROYED } from '../../../../plugins/csv-export/errors.ts'
 import type { SourceInput } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 import { skipBefore } from '../../../programs.ts'
@@ -130,6 +132,79 @@ for (const version of ['--http1.1', '--http2-prior-knowledge']) {
     t.not((await curl(version, url)).code, 0)
     await closed
     t.same(events, ['a\n1\n', 'late'])
+  })
+}
+
+const lateReadings: Record<string, (payload: Readable, told: (what: string) => void) => unknown> = {
+  pipes: (payload, told) => {
+    const copy = new PassThrough().resume().on('finish', () => told('finish'))
+    payload.pipe(copy.on('error', ({ message }) => told(message)))
+  },
+  listens: (payload, told) =>
+    payload
+      .on('data', () => told('data'))
+      .on('end', () => told('end'))
+      .on('error', ({ message }) => told(message)),
+  iterates: (payload, told) =>
+    payload.toArray().then(
+      () => told('end'),
+      ({ message }) => told(message)
+    )
+}
+const refused = new CSV_EXPORT_BODY_DESTROYED()
+
+for (const [name, read] of Object.entries(lateReadings)) {
+  for (const version of ['--http1.1', '--http2-prior-knowledge']) {
+    t.test(`a hook that ${name} after the reply has begun takes no empty file, ${version}`, async (t) => {
+      const { opened: body, open: give } = gate<Readable>()
+      const { opened: told, open: tell } = gate<string>()
+      const { url } = await serve(
+        t,
+        (app) => {
+          onExports(app, (payload) => {
+            give(payload)
+            return payload
+          })
+          app.get('/', (_request, reply) =>
+            reply.csv(async function* ({ signal }) {
+              yield { a: 1 }
+              await new Promise(setImmediate)
+              read(await body, tell)
+              await sleep(100, undefined, { signal }).catch(() => {})
+            })
+          )
+        },
+        { http2: version.startsWith('--http2') }
+      )
+      t.not((await curl(version, url)).code, 0)
+      t.equal(await told, refused.message)
+    })
+  }
+}
+
+const ended: Record<string, { rows: SourceInput<{ a: number }>; code: number; told: string }> = {
+  'all of it is written': { rows: [{ a: 1 }], code: 0, told: refused.message },
+  'it has broken': {
+    rows: async function* () {
+      yield { a: 1 }
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+      throw new Error('late')
+    },
+    code: 56,
+    told: 'late'
+  }
+}
+
+for (const [when, { rows, code, told }] of Object.entries(ended)) {
+  t.test(`what a hook pipes an export into when ${when} fails, and nothing else`, async (t) => {
+    const { opened: got, open: tell } = gate<string>()
+    const { url } = await serve(t, (app) => {
+      onExports(app, (payload) => payload.on('end', () => lateReadings.pipes?.(payload, tell)))
+      app.get('/', (_request, reply) => reply.csv(rows))
+    })
+    t.match(await curl(url), { code, body: 'a\n1\n' })
+    t.equal(await got, told)
   })
 }
 

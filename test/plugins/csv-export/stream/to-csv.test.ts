@@ -194,6 +194,21 @@ t.test('reads that overlap are answered in their order', async (t) => {
   t.ok(found.at(-1)?.done)
 })
 
+t.test('chunks that are read, or have been, are refused to another reader', async (t) => {
+  const used = { code: 'CSV_EXPORT_SOURCE_USED' }
+  const chunks = toCsv(rows)
+  const whole = text(chunks)
+  await t.rejects(text(chunks), used, 'at the same time')
+  t.equal((await whole).split('\n').length, rows.length + 2)
+  await t.rejects(text(chunks), used, 'after the end')
+  const left = toCsv(rows)
+  for await (const _chunk of left) break
+  await t.rejects(text(left), used, 'when an upload is tried again, say')
+  const begun = toCsv(rows)
+  const first = String((await begun.next()).value)
+  t.equal(first + (await text(begun)), await text(toCsv(rows)), 'the rest is read by the same reader')
+})
+
 t.test('chunks are full where a pause does not matter', async (t) => {
   const slow = async function* () {
     for (const row of rows.slice(0, 300)) {
