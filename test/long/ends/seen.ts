@@ -16,8 +16,11 @@ export interface Seen {
   body: Body
 }
 
-/** Longest time in milliseconds that a client waits for an end. */
-const patience = 20_000
+/**
+ * Longest time in milliseconds that a client waits for an end. On a busy machine the kernel may take 20 s for the megabytes
+ * that it takes of a client that has stopped reading, and only then does the server's own time begin.
+ */
+const patience = 60_000
 
 /** Whether it is over in the time that a client waits. @param giveUp has it be over at last */
 export async function isOverInTime(over: Promise<unknown>, giveUp: () => void): Promise<boolean> {
