@@ -8,8 +8,8 @@ import { to as copyTo } from 'pg-copy-streams'
 import type { Test } from 'tap'
 import { type AppOptions, buildApp } from '../app.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../database/embedded-postgres.ts'
-import { prepareDatabase } from '../database/prepare.ts'
 import { Log, type TestServer } from './helper.ts'
+import { copyPreparedPostgres } from './prepared-postgres.ts'
 
 /** A folder of the test's own, removed when it ends. */
 export async function temporaryFolder(t: Test): Promise<string> {
@@ -26,12 +26,10 @@ export interface TestPostgres extends EmbeddedPostgres {
 /** A PostgreSQL of the test's own, with few sample cargoes. */
 export async function startPostgres(t: Test, { rows = 20_000 } = {}): Promise<TestPostgres> {
   const log = new EventEmitter()
-  const postgres = await startEmbeddedPostgres({
-    folder: await temporaryFolder(t),
-    log: (line) => void log.emit('line', line)
-  })
+  const folder = await temporaryFolder(t)
+  await copyPreparedPostgres(folder, rows)
+  const postgres = await startEmbeddedPostgres({ folder, log: (line) => void log.emit('line', line) })
   t.teardown(postgres.stop)
-  await prepareDatabase(postgres.url, { rows })
   return Object.assign(postgres, {
     async readyAgain() {
       for await (const [line] of on(log, 'line')) {

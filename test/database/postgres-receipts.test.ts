@@ -8,7 +8,7 @@ import type { Receipt } from '../../plugins/csv-export/index.ts'
 import { connect, serveApp, startPostgres } from '../database.ts'
 import { Log } from '../helper.ts'
 
-const postgres = await startPostgres(t, { rows: 100 })
+const postgres = await startPostgres(t, { rows: 0 })
 const { url } = postgres
 
 function openReceipts(t: Test, options: Partial<PostgresReceiptsOptions> = {}) {

@@ -14,7 +14,7 @@ import { listen } from '../clients.ts'
 import { startDatabase, temporaryFolder } from '../database.ts'
 import { build } from '../helper.ts'
 
-const databaseUrl = await startDatabase(t, { rows: 1000 })
+const databaseUrl = await startDatabase(t, { rows: 2_000 })
 
 const browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8'
 

@@ -11,7 +11,7 @@ import { openPool } from './pools.ts'
 
 const root = new URL('../../../', import.meta.url)
 const docs = await readFile(new URL('docs/postgres.md', root), 'utf8')
-const url = await startDatabase(t, { rows: 1_000 })
+const url = await startDatabase(t, { rows: 2_000 })
 
 /** The cells of a table's rows, without the marks of code. */
 function table(heading: string): string[][] {

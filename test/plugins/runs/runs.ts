@@ -1,12 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
-import { startEmbeddedPostgres } from '../../../database/embedded-postgres.ts'
 import csvExport, { type PluginOptions } from '../../../plugins/csv-export/index.ts'
 import csvRuns, {
   defineReport,
@@ -16,16 +12,11 @@ import csvRuns, {
   type Run,
   type RunsOptions
 } from '../../../plugins/runs/index.ts'
+import { startDatabase } from '../../database.ts'
 import { Log, type TestServer } from '../../helper.ts'
 
-/** Connection string of an empty PostgreSQL of the test's own. */
-export async function startEmptyPostgres(t: Test): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'csv-export-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
-  const postgres = await startEmbeddedPostgres({ folder, log: () => {} })
-  t.teardown(postgres.stop)
-  return postgres.url
-}
+/** Connection string of a PostgreSQL of the test's own, without cargoes. */
+export const startEmptyPostgres = (t: Test): Promise<string> => startDatabase(t, { rows: 0 })
 
 export interface RunsServerOptions extends Partial<RunsOptions> {
   connectionString: string

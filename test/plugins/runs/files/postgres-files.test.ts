@@ -12,7 +12,7 @@ import { openFiles } from './postgres-store.ts'
 import { skipSmallDisk, smallDisk } from './small-disk.ts'
 
 const chunkSize = 1_048_576
-const postgres = await startPostgres(t, { rows: 1 })
+const postgres = await startPostgres(t, { rows: 0 })
 const { url } = postgres
 const database = await connect(t, url)
 /** Sees what others do while that one has a transaction open. */
@@ -220,7 +220,7 @@ t.test('a connection that is lost while a file is discarded leaves all of it', a
 })
 
 t.test('a sealed file outlives a crash of PostgreSQL', async (t) => {
-  const own = await startPostgres(t, { rows: 1 })
+  const own = await startPostgres(t, { rows: 0 })
   const { store } = await openFiles(t, own.url, { schema: 'crash' })
   for (let time = 0; time < 3; time++) {
     const id = await fileOf(store, 2 * chunkSize + 1)
