@@ -4,7 +4,7 @@ import { CSV_EXPORT_FORMULA, CSV_EXPORT_INVALID_ROW } from '../errors.ts'
 import { textOf } from '../guard.ts'
 import { castTypes, type TextOptions } from '../options/text.ts'
 import type { FormulaGuard } from './formulas.ts'
-import { objectText } from './json.ts'
+import { objectText } from './objects.ts'
 import type { Quoting } from './quoting.ts'
 import type { CurrentRecord } from './record-stringifier.ts'
 

@@ -1,6 +1,6 @@
 import { describe } from '../describe.ts'
 import { isOrdinary } from './cells.ts'
-import { kindOfNoRow } from './kinds.ts'
+import { kindOfNoRow } from './objects.ts'
 
 /** Stands for no prototype where a WeakMap has to have a key. */
 const noPrototype = {}
