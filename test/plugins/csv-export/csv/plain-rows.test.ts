@@ -115,6 +115,13 @@ t.test('a number has the text that JavaScript gives it', async (t) => {
   t.same(differing, [])
 })
 
+t.test('a number has the same text after any delimiter', async (t) => {
+  const delimiters = Array.from({ length: 50 }, (_, index) => String.fromCharCode(0x21 + index))
+  for (const delimiter of [...delimiters, ...delimiters]) {
+    for (const value of [0, -1, 12_345.678, 1e21]) t.equal(numbersAfter(delimiter)(value), delimiter + value)
+  }
+})
+
 t.test('a date has the text that toISOString gives it', async (t) => {
   checkDates(t, 11)
 })
