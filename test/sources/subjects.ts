@@ -1,0 +1,21 @@
+import type { Subject } from './subject.ts'
+import { knexJs } from './subjects/knex.ts'
+import { mysql2 } from './subjects/mysql2.ts'
+import { pgCopy, pgCursor } from './subjects/pg.ts'
+import { pgQueryStream } from './subjects/pg-query-stream.ts'
+import { postgresJs } from './subjects/postgres.ts'
+import { drizzleOrm, kysely, typeorm } from './subjects/query-builders.ts'
+import { sequelizeOrm } from './subjects/sequelize.ts'
+
+export const subjects: Subject[] = [
+  pgCursor,
+  pgCopy,
+  pgQueryStream,
+  postgresJs,
+  knexJs,
+  kysely,
+  drizzleOrm,
+  typeorm,
+  sequelizeOrm,
+  mysql2
+]
