@@ -21,8 +21,12 @@ export interface Subject {
   recipe(url: string): Way | Promise<Way>
   /** Opens what the library's own pages show; missing where that is the recipe. */
   documented?(url: string): Way | Promise<Way>
-  /** What the documented way does wrong, as the run must find it; the rest it does right. */
+  /** What the documented way does wrong: a run fails where it does not. */
   traps: Trap[]
+  /** The same in a few words. */
+  trap: string
+  /** What the recipe cannot do either. */
+  limits?: Trap[]
 }
 
 /** Columns of the table, each a thing to get right. */
@@ -49,9 +53,9 @@ export interface Outcome {
 }
 
 /** The wait of the view `waiting`, in milliseconds. */
-export const WAIT = 4_000
+export const WAIT = 3_000
 /** After which nothing is waited for, in milliseconds. */
-export const LIMIT = 8_000
+export const LIMIT = 5_000
 /** How soon is at once, in milliseconds, on a busy machine. */
 export const SOON = 1_500
 export const WHOLE_ROWS = 20_000

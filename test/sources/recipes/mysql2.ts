@@ -9,7 +9,9 @@ export async function mysqlRows(
   values: unknown[],
   options: ConnectionOptions
 ): Promise<Readable> {
-  const connection = (await pool.promise().getConnection()).connection as PoolConnection
+  const connection = await new Promise<PoolConnection>((resolve, reject) => {
+    pool.getConnection((error, connection) => (error ? reject(error) : resolve(connection)))
+  })
   const rows = connection.query(text, values as string[]).stream({ highWaterMark: 100 })
   // The loss of a connection is told to it alone.
   const onError = (error: Error) => void rows.destroy(error)

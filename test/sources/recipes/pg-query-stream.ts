@@ -24,7 +24,7 @@ export async function queryStreamRows(pool: pg.Pool, text: string, values: unkno
 }
 
 /** Not by a connection of the pool: all of them may be waiting. */
-async function cancel(pool: pg.Pool, client: pg.PoolClient): Promise<void> {
+async function cancel(pool: pg.Pool, client: pg.PoolClient & { processID?: number }): Promise<void> {
   const other = new pg.Client(pool.options)
   other.on('error', () => {})
   await other.connect()

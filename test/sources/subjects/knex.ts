@@ -7,7 +7,8 @@ export const knexJs: Subject = {
   name: 'Knex',
   packages: ['knex'],
   engine: 'PostgreSQL',
-  traps: ['waiting'],
+  traps: ['killed', 'killedIdle', 'waiting'],
+  trap: 'a stream that is destroyed waits for its statement, and does not hear that the connection is lost',
   recipe(url) {
     const db = knex({ client: 'pg', connection: url, pool: { max: 3 } })
     const pool = openPool(url)

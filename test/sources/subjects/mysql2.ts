@@ -9,7 +9,8 @@ export const mysql2: Subject = {
   name: 'mysql2',
   packages: ['mysql2'],
   engine: 'MariaDB',
-  traps: ['streaming', 'waiting'],
+  traps: ['killed', 'killedIdle', 'waiting'],
+  trap: 'a stream that is destroyed reads on to the last row, and does not hear that the connection is lost',
   recipe(url) {
     const pool = open(url)
     return {

@@ -7,7 +7,8 @@ export const pgQueryStream: Subject = {
   name: 'pg-query-stream',
   packages: ['pg-query-stream'],
   engine: 'PostgreSQL',
-  traps: ['killed', 'streaming', 'waiting'],
+  traps: ['failing', 'killed', 'killedIdle', 'streaming', 'waiting'],
+  trap: "gives its connection back at 'end' alone, and does not hear that the connection is lost",
   recipe(url) {
     const pool = openPool(url)
     return {

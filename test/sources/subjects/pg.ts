@@ -14,6 +14,7 @@ export const pgCursor: Subject = {
   packages: ['pg', 'pg-cursor'],
   engine: 'PostgreSQL',
   traps: [],
+  trap: '',
   recipe(url) {
     const pool = openPool(url)
     return {
@@ -28,6 +29,7 @@ export const pgCopy: Subject = {
   packages: ['pg', 'pg-copy-streams'],
   engine: 'PostgreSQL',
   traps: [],
+  trap: '',
   recipe(url) {
     const pool = openPool(url)
     return {

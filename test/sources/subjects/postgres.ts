@@ -8,7 +8,8 @@ export const postgresJs: Subject = {
   name: 'postgres.js',
   packages: ['postgres'],
   engine: 'PostgreSQL',
-  traps: ['failing', 'waiting'],
+  traps: ['failing', 'killedIdle', 'waiting'],
+  trap: 'its cursor ends quietly when the connection is lost between two batches, does not hear return() during a wait, and a query that fails leaves holes among the rows of the next one',
   recipe(url) {
     const sql = open(url)
     return {

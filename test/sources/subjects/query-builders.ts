@@ -21,7 +21,8 @@ export const kysely: Subject = {
   name: 'Kysely',
   packages: ['kysely'],
   engine: 'PostgreSQL',
-  traps: ['waiting'],
+  traps: ['killed', 'killedIdle', 'waiting'],
+  trap: 'its signal frees the connection when the wait is over; a lost connection is an error that nobody hears, and ends the process',
   recipe(url) {
     const { pool, query } = openKysely(url)
     return { rows: (view, { signal }) => kyselyRows(pool, query(view), signal), close: () => pool.end() }
@@ -47,6 +48,7 @@ export const drizzleOrm: Subject = {
   packages: ['drizzle-orm'],
   engine: 'PostgreSQL',
   traps: ['waiting'],
+  trap: 'no streams for PostgreSQL: all rows in memory, and no way to cancel',
   recipe(url) {
     const { pool, query } = openDrizzle(url)
     return { rows: (view, { signal }) => drizzleRows(pool, query(view), signal), close: () => pool.end() }
@@ -69,7 +71,8 @@ export const typeorm: Subject = {
   name: 'TypeORM',
   packages: ['typeorm'],
   engine: 'PostgreSQL',
-  traps: ['killed', 'streaming', 'waiting'],
+  traps: ['killed', 'killedIdle', 'waiting'],
+  trap: "frees its runner on 'end' and 'error' alone, and does not hear that the connection is lost",
   async recipe(url) {
     const { dataSource, query } = await openTypeorm(url)
     return { rows: (view, { signal }) => typeormRows(query(view), signal), close: () => dataSource.destroy() }

@@ -18,6 +18,8 @@ export const sequelizeOrm: Subject = {
   packages: ['sequelize'],
   engine: 'PostgreSQL',
   traps: ['waiting'],
+  trap: 'no streams, no way to cancel',
+  limits: ['waiting'],
   recipe(url) {
     const { sequelize, model } = open(url)
     return {
