@@ -6,6 +6,7 @@ import { mysql2 } from './subjects/mysql2.ts'
 import { pgCopy, pgCursor } from './subjects/pg.ts'
 import { pgQueryStream } from './subjects/pg-query-stream.ts'
 import { postgresJs } from './subjects/postgres.ts'
+import { prisma } from './subjects/prisma.ts'
 import { drizzleOrm, kysely, typeorm } from './subjects/query-builders.ts'
 import { sequelizeOrm } from './subjects/sequelize.ts'
 import { betterSqlite3, nodeSqlite } from './subjects/sqlite.ts'
@@ -20,6 +21,7 @@ export const subjects: Subject[] = [
   drizzleOrm,
   typeorm,
   sequelizeOrm,
+  prisma,
   mysql2,
   nodeSqlite,
   betterSqlite3,

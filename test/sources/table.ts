@@ -60,14 +60,15 @@ function cell(found: string | Freed | undefined): string {
 
 const time = (milliseconds: number | null) => (milliseconds === null ? 'never' : `${milliseconds}`)
 
+/** What the plugin itself imports is the root's. */
+const ofPlugin = ['pg-cursor', 'pg-copy-streams']
+
 /** As the lock file has it. */
 function versionOf(name: string): string {
-  const lock = JSON.parse(readFileSync(new URL('package-lock.json', import.meta.url), 'utf8'))
-  const root = JSON.parse(readFileSync(new URL('../../package-lock.json', import.meta.url), 'utf8'))
-  const { version } = (lock.packages[`node_modules/${name}`] ?? root.packages[`node_modules/${name}`]) as {
-    version: string
-  }
-  return name === 'pg' || name.startsWith('pg-') ? `${name} ${version}` : version
+  const lockFile = ofPlugin.includes(name) ? '../../package-lock.json' : 'package-lock.json'
+  const { packages } = JSON.parse(readFileSync(new URL(lockFile, import.meta.url), 'utf8'))
+  const { version } = packages[`node_modules/${name}`] as { version: string }
+  return name.startsWith('pg') ? `${name} ${version}` : version
 }
 
 function markdown(rows: string[][]): string {
