@@ -10,8 +10,11 @@ const folder = new URL('../sources/', import.meta.url)
 const root = new URL('../../', import.meta.url)
 const skip = skipWithout('MariaDB (mariadb-server)', 'mariadbd', '--version')
 
+/** Without the loaders of the test runner, which would be those of each program. */
+const { NODE_OPTIONS: _, ...env } = process.env
+
 async function run(cwd: URL, program: string, ...args: string[]): Promise<{ code: number; output: string }> {
-  const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const [output, errors, [code]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),

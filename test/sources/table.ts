@@ -5,7 +5,7 @@ export interface Result {
   subject: Subject
   kind: 'recipe' | 'documented'
   outcome: Outcome
-  /** Of its engine. */
+  /** Empty where it is in the process. */
   engineVersion: string
 }
 
@@ -40,7 +40,7 @@ export function tables(results: Result[]): [string, string] {
       ['recipe', 'version', 'tested against', ...names],
       ...of('recipe').map((result) => [
         result.subject.name,
-        result.subject.packages.map(versionOf).join(', ') || '',
+        result.subject.packages.map(versionOf).join(', ') || `Node ${process.versions.node}`,
         `${result.subject.engine} ${result.engineVersion}`.trim(),
         ...cells(result)
       ])

@@ -44,6 +44,7 @@ export async function startMariaDb(): Promise<Engine> {
     { stdio: ['ignore', 'ignore', 'pipe'] }
   )
   const exited = once(child, 'exit')
+  process.once('exit', () => child.kill())
   await ready(child.stderr)
   const url = `mysql://root@localhost/sources?socketPath=${socket}`
   const client = await mysql.createConnection({ user: 'root', socketPath: socket, multipleStatements: true })

@@ -55,7 +55,7 @@ export const nodeSqlite: Subject = {
   packages: [],
   engine: 'SQLite',
   traps: [],
-  trap: 'a statement blocks the process; an iterator on the shared connection sees what is written meanwhile',
+  trap: 'a statement blocks the process',
   recipe() {
     const made = makeFile()
     const main = new DatabaseSync(made.file)
