@@ -10,11 +10,8 @@ const folder = new URL('../sources/', import.meta.url)
 const root = new URL('../../', import.meta.url)
 const skip = skipWithout('MariaDB (mariadb-server)', 'mariadbd', '--version')
 
-/** Without the loaders of the test runner, which would be those of each program. */
-const { NODE_OPTIONS: _, ...env } = process.env
-
 async function run(cwd: URL, program: string, ...args: string[]): Promise<{ code: number; output: string }> {
-  const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
   const [output, errors, [code]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),
@@ -31,7 +28,8 @@ t.test(
     t.equal(installed.code, 0, installed.output)
     const generated = await run(folder, 'npm', 'run', 'generate')
     t.equal(generated.code, 0, generated.output)
-    const types = await run(root, process.execPath, 'node_modules/typescript/bin/tsc', '-p', 'test/sources')
+    // The compiler does not start with the loaders of the test runner.
+    const types = await run(root, 'env', '-u', 'NODE_OPTIONS', 'npx', 'tsc', '-p', 'test/sources')
     t.equal(types.code, 0, types.output)
     const { code, output } = await run(root, process.execPath, 'test/sources/run.ts')
     t.comment(output)
