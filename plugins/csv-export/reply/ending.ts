@@ -102,7 +102,8 @@ export class Ending {
    * @returns whether it could: before the head has gone, an error reply has to say it
    */
   break(reason: Error): boolean {
-    const isBroken = headHasGone(this.#reply.raw)
+    // Fastify sends none for a reply that was hijacked meanwhile.
+    const isBroken = headHasGone(this.#reply.raw) || this.#reply.sent
     if (this.#isAllGone) attempt(() => this.end())
     else {
       attempt(() => this.end(reason, !isBroken))
