@@ -2,6 +2,7 @@ import { OutgoingMessage, type ServerResponse } from 'node:http'
 import { constants, Http2ServerResponse, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
+import { attempt } from '../guard.ts'
 
 const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, 'headersSent') as {
   get(): boolean
@@ -15,6 +16,14 @@ export function isHttp2(raw: ServerResponse | Http2ServerResponse): raw is Http2
 /** What a reply is written to: on HTTP/2 a stream of its own, on HTTP/1 its connection, once it is its turn. */
 export function transportOf(raw: ServerResponse | Http2ServerResponse): ServerHttp2Stream | Socket | null {
   return isHttp2(raw) ? raw.stream : raw.socket
+}
+
+/**
+ * The connection of an HTTP/2 stream, as long as its session has one. What Node gives stands in its place, and throws for it once
+ * the session has none; the methods of it are the socket's own.
+ */
+export function socketBelow(stream: ServerHttp2Stream): Socket | null {
+  return attempt(() => stream.session?.socket.valueOf() as Socket | undefined) ?? null
 }
 
 /**

@@ -4,7 +4,7 @@ import { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
 import { attempt, guarded } from '../guard.ts'
-import { breakConnection, headHasGone, injectedStream, isHttp2 } from './connection.ts'
+import { breakConnection, headHasGone, injectedStream, isHttp2, socketBelow } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
 import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './hold.ts'
 
@@ -17,7 +17,7 @@ export class Ending {
   readonly #onEnd: (reason: Error | undefined, isErrorNext: boolean) => void
   readonly #context = new AsyncResource('fastify-csv-export')
   readonly #http2Stream: Http2Stream | undefined
-  /** Kept, as a response loses it when it closes. */
+  /** Kept, as a response loses it when it closes, and a session of HTTP/2 when that does. */
   #socket: Socket | null = null
   readonly #releases: (() => void)[] = []
   #isHeld = false
@@ -35,7 +35,8 @@ export class Ending {
     // A stream that its client resets without an error says nothing else while writes wait.
     this.#http2Stream?.on('aborted', this.#onClose)
     injectedStream(raw)?.on('close', this.#onClientLeft)
-    if (!isHttp2(raw) && raw.socket !== null) this.#takeSocket(raw.socket)
+    if (isHttp2(raw)) this.#socket = socketBelow(raw.stream)
+    else if (raw.socket !== null) this.#takeSocket(raw.socket)
     // A pipelined reply has none before those ahead of it have been sent.
     else raw.once('socket', this.#takeSocket)
     if (request.routeOptions.handlerTimeout) request.signal.addEventListener('abort', this.#onHandlerTimeout)
@@ -51,7 +52,7 @@ export class Ending {
       else this.#onEndedByOthers(error)
     }
     this.#releases.push(holdReply(this.#reply.raw, () => this.#isWritten, onOthers))
-    if (this.#socket !== null) this.#holdSocketEnd(this.#socket)
+    if (this.#socket !== null && this.#http2Stream === undefined) this.#holdSocketEnd(this.#socket)
   }
 
   #holdSocketEnd(socket: Socket): void {
@@ -101,7 +102,8 @@ export class Ending {
    * @returns whether it could: before the head has gone, an error reply has to say it
    */
   break(reason: Error): boolean {
-    const isBroken = headHasGone(this.#reply.raw)
+    // Fastify sends none for a reply that was hijacked meanwhile.
+    const isBroken = headHasGone(this.#reply.raw) || this.#reply.sent
     if (this.#isAllGone) attempt(() => this.end())
     else {
       attempt(() => this.end(reason, !isBroken))
@@ -192,14 +194,16 @@ export class Ending {
     const isItsOwn = this.#isWritten || !raw.writableEnded
     // Of the request, as a pipelined reply may have none yet.
     const isByClient =
-      isItsOwn && (isHttp2(raw) ? isResetByClient(raw.stream) : isClosedByClient(request.raw.socket))
+      isItsOwn &&
+      (isHttp2(raw) ? isResetByClient(raw.stream, this.#socket) : isClosedByClient(request.raw.socket))
     return isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED()
   }
 }
 
-/** Nobody else closes one without an error, as what the server calls comes through `hold()`. */
-function isResetByClient({ errored }: Http2Stream): boolean {
-  return errored === null || isOfClient(errored)
+/** Nobody else closes one without an error, as what the server calls comes through `hold()`, but for its own connection. */
+function isResetByClient({ errored }: Http2Stream, socket: Socket | null): boolean {
+  if (errored !== null) return isOfClient(errored)
+  return !socket?.destroyed || isClosedByClient(socket)
 }
 
 function isClosedByClient(socket: Socket): boolean {

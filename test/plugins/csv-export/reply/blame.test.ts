@@ -22,6 +22,8 @@ interface Begun {
   receipt: Promise<Receipt>
   /** Of the client, below TLS and HTTP/2. */
   socket: Socket
+  /** Its other end, as a server gets it that keeps a list of its own. */
+  accepted: Socket
 }
 
 /** An export that runs, and has begun, over a connection of its own. */
@@ -31,10 +33,12 @@ async function begin(
   { server = {}, ...options }: { server?: object; whileRunning?(reply: FastifyReply): void } = {}
 ): Promise<Begun> {
   const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const { opened: accepted, open: onAccepted } = gate<Socket>()
   const isHttp2 = protocol === 'http2'
   const { url } = await serve(
     t,
     (app) => {
+      app.server.once('connection', onAccepted)
       app.get('/', (_request, reply) =>
         reply.csv(async function* ({ signal }) {
           yield { a: 1 }
@@ -61,7 +65,7 @@ async function begin(
     stream.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
   }
   await begun.opened
-  return { receipt, socket }
+  return { receipt, socket, accepted: await accepted }
 }
 
 for (const [what, error] of Object.entries({
@@ -99,6 +103,24 @@ t.test('nor is a socket that is destroyed with the error of another connection',
   })
   t.match(await receipt, { status: 'source_failed', errorCode: 'ECONNREFUSED' })
 })
+
+for (const protocol of ['http1', 'http2'] as const) {
+  for (const end of ['destroy', 'resetAndDestroy', 'destroySoon'] as const) {
+    t.test(`nor is a connection that the server ends with ${end}(): ${protocol}`, async (t) => {
+      const { receipt, accepted } = await begin(t, protocol)
+      accepted[end]()
+      t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
+    })
+  }
+
+  for (const end of ['end', 'destroy', 'resetAndDestroy'] as const) {
+    t.test(`a client has left that ends its connection with ${end}(): ${protocol}`, async (t) => {
+      const { receipt, socket } = await begin(t, protocol)
+      socket[end]()
+      t.match(await receipt, { status: 'client_gone' })
+    })
+  }
+}
 
 // Until its connection ends, Node 22 says nothing of it, and its server waits for the session.
 const untold = Number.parseInt(process.versions.node, 10) < 24 && 'Node 22'
@@ -187,7 +209,8 @@ for (const [what, { route, prepare }] of Object.entries(delays)) {
   }
 }
 
-const endsOfWritten: Record<string, (raw: Http2ServerResponse) => unknown> = {
+const endsOfWritten: Record<string, (raw: Http2ServerResponse, accepted: Socket) => unknown> = {
+  'socket.destroy()': (_raw, accepted) => accepted.destroy(),
   'session.destroy()': ({ stream }) => stream.session?.destroy(),
   'session.destroy(error)': ({ stream }) => stream.session?.destroy(new Error('ended')),
   'stream.destroy()': ({ stream }) => stream.destroy(),
@@ -199,13 +222,16 @@ const endsOfWritten: Record<string, (raw: Http2ServerResponse) => unknown> = {
 async function writtenStream(t: Test) {
   const { opened: receipt, open: onReceipt } = gate<Receipt>()
   const { opened: raw, open: begin } = gate<unknown>()
+  const { opened: accepted, open: onAccepted } = gate<Socket>()
   const { url } = await serve(
     t,
-    (app) =>
+    (app) => {
+      app.server.once('connection', onAccepted)
       app.get('/', (_request, reply) => {
         begin(reply.raw)
         return reply.csv([['x'.repeat(1_000)]], { header: false })
-      }),
+      })
+    },
     { http2: true, defaults: { onReceipt } }
   )
   const session = connectHttp2(url, { settings: { initialWindowSize: 0 } }).on('error', () => {})
@@ -213,14 +239,14 @@ async function writtenStream(t: Test) {
   const client = session.request({ ':path': '/' }).on('error', () => {})
   const response = (await raw) as Http2ServerResponse
   await until(() => response.stream.writableEnded)
-  return { client, response, receipt }
+  return { client, response, receipt, accepted: await accepted }
 }
 
 for (const [name, end] of Object.entries(endsOfWritten)) {
   t.test(`${name} of the server, once all is written, is no client that left, and no good end`, async (t) => {
-    const { client, response, receipt } = await writtenStream(t)
+    const { client, response, receipt, accepted } = await writtenStream(t)
     const closed = once(client.resume(), 'close').catch(() => {})
-    end(response)
+    end(response, accepted)
     const errorCode = name.endsWith('(error)') ? 'Error' : 'CSV_EXPORT_BODY_DESTROYED'
     t.match(await receipt, { status: 'source_failed', errorCode })
     await closed

@@ -31,6 +31,28 @@ for (const [name, hook] of Object.entries(hooks)) {
   })
 }
 
+for (const version of ['--http1.0', '--http1.1', '--http2-prior-knowledge']) {
+  t.test(
+    `an early error behind hijack() breaks a reply that nobody else will send, ${version}`,
+    async (t) => {
+      const { opened: receipt, open: onReceipt } = gate<Receipt>()
+      const { url } = await serve(
+        t,
+        (app) => {
+          app.get('/', async (_request, reply) => {
+            reply.csv(async () => setTimeout(20).then(failing))
+            reply.hijack()
+          })
+        },
+        { http2: version.startsWith('--http2'), defaults: { onReceipt } }
+      )
+      const { code, body } = await curl('--max-time', '5', version, url)
+      t.match({ code, body }, { code: version.startsWith('--http2') ? 92 : 56, body: '' })
+      t.match(await receipt, { status: 'source_failed', errorCode: 'EARLY' })
+    }
+  )
+}
+
 const unguarded = skipBefore('5.12.8', 'an error after the head that ends no process')
 
 t.test('a second reply after the first byte breaks the first', { skip: unguarded }, async (t) => {
