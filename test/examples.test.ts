@@ -40,7 +40,7 @@ async function untried(page: string): Promise<string[]> {
   return blocks.filter((block) => !isTried(unindented(block)))
 }
 
-for (const page of ['README.md', 'docs/migrating.md', 'docs/recipes.md', 'docs/runs.md']) {
+for (const page of ['README.md', 'docs/migrating.md', 'docs/openapi.md', 'docs/recipes.md', 'docs/runs.md']) {
   t.test(`the code in ${page} is that of programs that run`, async (t) => t.same(await untried(page), []))
 }
 
@@ -63,6 +63,22 @@ t.test('examples/migrating.ts keeps the bytes of other writers', async (t) => {
     t.same(await curl(`${url}/${writer}/after`), before, writer)
   }
 })
+
+t.test(
+  'examples/openapi.ts and openapi-zod.ts serve the file of docs/openapi.md, and its entry',
+  async (t) => {
+    const page = await read('docs/openapi.md')
+    const urls = await Promise.all(['openapi', 'openapi-zod'].map((name) => start(t, `examples/${name}.ts`)))
+    for (const url of urls) {
+      const { body } = await curl(`${url}/orders.csv`)
+      t.ok(page.includes(`\`\`\`\n${body}\`\`\`\n`), body)
+      const { paths } = JSON.parse((await curl(`${url}/openapi.json`)).body)
+      const { description, content } = paths['/orders.csv'].get.responses[200]
+      t.same(content, { 'text/csv': { schema: { type: 'string' } } })
+      t.match(description, '- `No.`: integer\n- `total`: number. Net, in euros\n')
+    }
+  }
+)
 
 t.test('examples/run.ts has a whole file, however often its download breaks', async (t) => {
   const { url } = await serveApp(t, await startDatabase(t))

@@ -29,6 +29,7 @@ const directions: Record<string, string[]> = {
     'plugins/csv-export/options',
     'plugins/csv-export'
   ],
+  'plugins/csv-export/schema': ['plugins/csv-export/options', 'plugins/csv-export'],
   'plugins/probe': ['plugins/csv-export/probe'],
   'plugins/runs/table': ['plugins/pg', 'plugins/runs'],
   'plugins/runs/files': ['plugins/runs/table', 'plugins/csv-export/options', 'plugins/pg', 'plugins/runs']

@@ -64,7 +64,7 @@ export async function project(
 
 /** What a TypeScript user writes, in a module or in CommonJS. */
 export const typescript = `import Fastify from 'fastify'
-import csvExport, { csvExport as named, type CsvOptions, MemoryReceipts, type Receipt, toCsv } from 'fastify-csv-export'
+import csvExport, { columnsOf, csvExport as named, type CsvOptions, csvResponse, MemoryReceipts, type Receipt, toCsv } from 'fastify-csv-export'
 
 const app = Fastify()
 app.register(csvExport, { delimiter: ';' })
@@ -76,6 +76,12 @@ app.get('/text', (_request, reply) => reply.streamText(['text'], { heartbeat: { 
 app.get('/undefined', (_request, reply) => reply.csv([{ id: 1 }], { filename: undefined }))
 // @ts-expect-error: no such column
 app.get('/wrong', (_request, reply) => reply.csv([{ id: 1 }], { columns: ['ID'] }))
+const schema = { type: 'object', properties: { id: { type: 'integer', title: 'No.' } } } as const
+app.get('/schema', { schema: { response: csvResponse(schema) } }, (_request, reply) =>
+  reply.csv([{ id: 1 }], { columns: columnsOf(schema) })
+)
+// @ts-expect-error: no such key in the rows
+app.get('/other', (_request, reply) => reply.csv([{ ID: 1 }], { columns: columnsOf(schema) }))
 // @ts-expect-error: a delimiter is text
 app.register(csvExport, { delimiter: 1 })
 export { store }

@@ -293,6 +293,9 @@ export type {
   Receipt,
   ReceiptStore
 } from './receipts/receipts.ts'
+export { columnsOf, type SchemaColumn } from './schema/columns.ts'
+export { type CsvResponse, type CsvResponseOptions, csvResponse } from './schema/csv-response.ts'
+export type { RowSchema } from './schema/row-schema.ts'
 export { type KeysetPage, type KeysetPagesOptions, keysetPages } from './stream/keyset-pages.ts'
 export { type CsvChunks, toCsv } from './stream/to-csv.ts'
 export type {

@@ -1,8 +1,5 @@
-import { join, relative } from 'node:path'
-import t, { type Test } from 'tap'
-import { outcome } from '../../../packed.ts'
-
-const root = join(import.meta.dirname, '../../../..')
+import t from 'tap'
+import { messagesOf } from '../../../compiler.ts'
 
 /** What the calls below are about; `give` is one of the two helpers. */
 const subjects = `
@@ -121,32 +118,6 @@ const right = [
   'const b = <T extends Record<string, unknown>>(rows: Iterable<T>) => give(rows, { header: false })',
   'const c = <T extends Cargo | string[]>(rows: Iterable<T>) => give(rows, { header: false })'
 ]
-
-/** Of each call, by its number. */
-async function messagesOf(t: Test, text: string): Promise<Map<number, string[]>> {
-  const folder = t.testdir({})
-  const path = relative(folder, root)
-  const settings = {
-    extends: `${path}/tsconfig.json`,
-    compilerOptions: { noUnusedLocals: false },
-    files: ['calls.ts']
-  }
-  t.testdir({ 'calls.ts': text.replaceAll('#root', path), 'tsconfig.json': JSON.stringify(settings) })
-  // The PATH of npm and npx names it, wherever it is installed.
-  const { output } = await outcome('tsc', ['-p', '.', '--pretty', 'false'], { cwd: folder })
-  const found = new Map<number, string[]>()
-  let lines: string[] = []
-  for (const line of output.split('\n').filter(Boolean)) {
-    const [, file, number] = line.match(/^(\S+)\((\d+),\d+\): error/) ?? []
-    if (number !== undefined) {
-      t.equal(file, 'calls.ts', line)
-      lines = found.get(Number(number)) ?? []
-      found.set(Number(number), lines)
-    }
-    lines.push(line)
-  }
-  return found
-}
 
 for (const [name, head] of Object.entries(helpers)) {
   t.test(`${name}: what the compiler says of a wrong call is short, and names what is wrong`, async (t) => {
