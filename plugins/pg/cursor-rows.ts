@@ -21,7 +21,10 @@ export interface CursorRows extends AsyncIterable<TextRow> {
 export interface CursorRowsOptions {
   /** Ends the statement at once when it fires, also on the server. */
   signal?: AbortSignal | undefined
-  /** Rows that are fetched at a time; twice as many are held, at most. @default 100 */
+  /**
+   * Rows that are fetched at a time; twice as many are held, at most. By default 100, and fewer where 100 have more than
+   * about 64 KiB of text.
+   */
   batchSize?: number | undefined
 }
 
@@ -57,16 +60,23 @@ export function cursorRows(
   lastOptions?: CursorRowsOptions
 ): CursorRows {
   const { statement, options } = readCall(pool, query, valuesOrOptions, lastOptions)
-  const { signal, batchSize = 100 } = options
-  // PostgreSQL takes 0 for all of them, as what is more than 31 bits hold.
-  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > largestBatch) {
-    throw new CSV_EXPORT_INVALID_OPTION('batchSize', `a whole number from 1 to ${largestBatch}`, batchSize)
-  }
+  const { signal, batchSize } = options
+  if (batchSize !== undefined) checkBatchSize(batchSize)
   return new StatementRows(pool, () => open(statement.text, statement.values, batchSize), signal)
 }
 
+function checkBatchSize(batchSize: number): void {
+  // PostgreSQL takes 0 for all rows, as what is more than 31 bits hold.
+  if (Number.isInteger(batchSize) && batchSize >= 1 && batchSize <= largestBatch) return
+  throw new CSV_EXPORT_INVALID_OPTION('batchSize', `a whole number from 1 to ${largestBatch}`, batchSize)
+}
+
 /** @throws what a value throws that cannot be prepared, before a connection is borrowed */
-async function open(text: string, values: readonly unknown[], batchSize: number): Promise<CursorStatement> {
+async function open(
+  text: string,
+  values: readonly unknown[],
+  batchSize: number | undefined
+): Promise<CursorStatement> {
   const { default: Cursor } = await peer('pg-cursor', 'cursorRows()', import('pg-cursor'))
   const cursor = new Cursor<TextRow>(text, [...values], { types: asText, rowMode: 'array' })
   return new CursorStatement(cursor, batchSize)
@@ -74,12 +84,20 @@ async function open(text: string, values: readonly unknown[], batchSize: number)
 
 const largestBatch = 2 ** 31 - 1
 
+/**
+ * 500 rows at a time are 1.3 times as fast, but they are held, twice, for a client that has stopped reading: 100 rows of
+ * ten cells take about 38 KiB.
+ */
+const mostRows = 100
+const mostText = 65_536
+
 class CursorStatement implements Statement<TextRow> {
   columns: readonly string[] | undefined
   readonly #cursor: Cursor<TextRow>
-  readonly #batchSize: number
+  readonly #batchSize: number | undefined
+  #nextSize = mostRows
 
-  constructor(cursor: Cursor<TextRow>, batchSize: number) {
+  constructor(cursor: Cursor<TextRow>, batchSize: number | undefined) {
     this.#cursor = cursor
     this.#batchSize = batchSize
   }
@@ -99,7 +117,18 @@ class CursorStatement implements Statement<TextRow> {
     await session.submit(cursor, () => cursor.close())
   }
 
-  read(): Promise<TextRow[]> {
-    return this.#cursor.read(this.#batchSize)
+  async read(): Promise<TextRow[]> {
+    if (this.#batchSize !== undefined) return this.#cursor.read(this.#batchSize)
+    const rows = await this.#cursor.read(this.#nextSize)
+    const textOfRow = lengthOf(rows) / Math.max(1, rows.length)
+    this.#nextSize = Math.max(1, Math.min(mostRows, Math.floor(mostText / Math.max(1, textOfRow))))
+    return rows
   }
+}
+
+/** Characters. */
+function lengthOf(rows: readonly TextRow[]): number {
+  let length = 0
+  for (const row of rows) for (const cell of row) length += cell?.length ?? 0
+  return length
 }

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import Cursor from 'pg-cursor'
 import t from 'tap'
 import { copyRows, cursorRows, type TextRow } from '../../../plugins/pg/index.ts'
 import { connect, copyToCsv, startDatabase } from '../../database.ts'
@@ -90,6 +91,34 @@ t.test('calls of next() that do not wait for each other get each row once, in or
     [...Array.from({ length: 10 }, (_, n) => String(n + 1)), undefined, undefined]
   )
   await isUsable(t, pool)
+})
+
+t.test('fewer rows are fetched at a time where they have much text', async (t) => {
+  const { read } = Cursor.prototype
+  t.teardown(() => Object.assign(Cursor.prototype, { read }))
+  let sizes: number[] = []
+  Cursor.prototype.read = function (this: Cursor, size: number, ...rest: []) {
+    sizes.push(size)
+    return read.call(this, size, ...rest)
+  } as typeof read
+  const pool = openPool(t, url)
+  const sizesOf = async (text: string, batchSize?: number) => {
+    sizes = []
+    await collect(cursorRows(pool, text, [], { batchSize }))
+    return sizes
+  }
+  t.strictSame(await sizesOf('SELECT generate_series(1, 700)'), [100, 100, 100, 100, 100, 100, 100, 100])
+  t.strictSame(
+    (await sizesOf("SELECT repeat('x', 10000) FROM generate_series(1, 110)")).slice(0, 4),
+    [100, 3, 3, 3]
+  )
+  t.strictSame(
+    (await sizesOf("SELECT repeat('x', 100000) FROM generate_series(1, 102)")).slice(0, 3),
+    [100, 1, 1]
+  )
+  t.strictSame(await sizesOf('SELECT null FROM generate_series(1, 5)'), [100, 100])
+  t.strictSame(await sizesOf('SELECT generate_series(1, 5)', 3), [3, 3, 3])
+  t.strictSame(await sizesOf('SELECT 1 WHERE false'), [100])
 })
 
 t.test('a Readable and yield* read it', async (t) => {
