@@ -82,7 +82,7 @@ export function rowWriterFor(
   file: FileParts,
   isLong: boolean
 ): RowWriter | undefined {
-  const name = JSON.stringify(layout)
+  const name = nameOf(layout)
   const isKnown = kept.has(name)
   let factory = kept.get(name)
   if (factory === undefined && (isKnown || isLong)) {
@@ -90,6 +90,14 @@ export function rowWriterFor(
   }
   keep(name, factory)
   return factory?.(file)
+}
+
+/** Of its primitives alone: of an object JSON has a `toJSON()` make what it likes, which a program may give to all. */
+function nameOf(layout: Layout): string {
+  return Object.values(layout)
+    .flat()
+    .map((part) => literal(part))
+    .join()
 }
 
 /** The layout that was not used for longest goes. */
@@ -136,7 +144,7 @@ function arrayCheck({ keys, isShortAllowed }: Layout): string {
 /** Of an object whose property has been read, V8 knows the shape, and with it the prototype, for nothing. */
 function objectCheck({ heedsToJSON }: Layout): string {
   return `
-    if (typeof row !== 'object' || row === null) return undefined
+    if (typeof row !== 'object' || row === null || Array.isArray(row)) return undefined
     ${heedsToJSON ? `if (typeof row.toJSON === 'function') return undefined` : ''}
     if (typeof row.then === 'function') return undefined
     if (Object.getPrototypeOf(row) !== records.ordinaryPrototype) return undefined`

@@ -52,16 +52,74 @@ t.test('a layout that was forgotten for others is written as before', async (t) 
   }
 })
 
+/** What a program prints that may call `toCsv()`, which is not loaded before `first` has been run. */
+async function printedBy(first: string, program: string, ...flags: string[]): Promise<string> {
+  const plugin = JSON.stringify(new URL('../../../../plugins/csv-export/index.ts', import.meta.url))
+  const code = `${first}; const { toCsv } = await import(${plugin}); ${program}`
+  const args = [...flags, '--input-type=module', '--eval', code]
+  return (await promisify(execFile)(process.execPath, args)).stdout
+}
+
 t.test('where no code can be made of text, csv-stringify writes each row', async (t) => {
-  const { stdout } = await promisify(execFile)(process.execPath, [
-    '--disallow-code-generation-from-strings',
-    '--input-type=module',
-    '--eval',
-    `import { toCsv } from ${JSON.stringify(new URL('../../../../plugins/csv-export/index.ts', import.meta.url))}
-     for (let file = 0; file < 2; file++)
-       for await (const chunk of toCsv([{ a: 1 }, { a: 'b,c' }, { a: 'd' }])) process.stdout.write(chunk)`
-  ])
+  const stdout = await printedBy(
+    '',
+    `for (let file = 0; file < 2; file++)
+       for await (const chunk of toCsv([{ a: 1 }, { a: 'b,c' }, { a: 'd' }])) process.stdout.write(chunk)`,
+    '--disallow-code-generation-from-strings'
+  )
   t.equal(stdout, 'a\n1\n"b,c"\nd\n'.repeat(2))
+})
+
+t.test('dates have the text of a toISOString that was replaced before', async (t) => {
+  for (const first of [
+    `Date.prototype.toISOString = () => 'today'`,
+    `Date.prototype.getTime = () => 5; Date.prototype.toISOString = ((text) => function () { return text.call(this) && 'today' })(Date.prototype.toISOString)`
+  ]) {
+    const stdout = await printedBy(
+      first,
+      `const a = new Date(0)
+       for (let file = 0; file < 2; file++)
+         for await (const chunk of toCsv([{ a }, { a }])) process.stdout.write(chunk)`
+    )
+    t.equal(stdout, 'a\ntoday\ntoday\n'.repeat(2))
+  }
+})
+
+t.test('an array is an array whatever its prototype is', async (t) => {
+  const ordinary = [
+    { a: 1, b: 2 },
+    { a: 3, b: 4 }
+  ]
+  const bare = ordinary.map((row) => Object.assign(Object.create(null), row))
+  for (const encoder of bothWays) {
+    for (const [rows, prototype] of [
+      [ordinary, Object.prototype],
+      [bare, null]
+    ] as const) {
+      const array = Object.setPrototypeOf([5, 6], prototype)
+      for (let file = 0; file < 2; file++)
+        t.equal(encode([...rows, array], { encoder }), 'a,b\n1,2\n3,4\n5,6\n')
+    }
+  }
+})
+
+t.test('layouts stay apart where every object has a toJSON', async (t) => {
+  for (const { prototype } of [Object, Array]) {
+    t.teardown(() => Reflect.deleteProperty(prototype, 'toJSON'))
+    Object.defineProperty(prototype, 'toJSON', { configurable: true, value: () => 'the same' })
+    const rows = [1, 2, 3].map((a) => ({ a, b: 'x' }))
+    for (const columns of [
+      ['a', 'b'],
+      ['b', 'a']
+    ]) {
+      const [first, known, expected] = (['auto', 'auto', 'csv-stringify'] as const).map((encoder) =>
+        encode(rows, { columns, encoder })
+      )
+      t.equal(first, expected)
+      t.equal(known, expected)
+    }
+    Reflect.deleteProperty(prototype, 'toJSON')
+  }
 })
 
 t.test('each cell of plain rows is asked for once', async (t) => {
