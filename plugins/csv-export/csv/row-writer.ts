@@ -56,6 +56,8 @@ const newTexts = 64
 
 /** Layouts. */
 const mostKept = 100
+/** Characters of a layout's name. Names of columns may be a client's, and what is made of them is several times as long. */
+const longestKept = 100_000
 const kept = new Map<string, Factory | undefined>()
 
 /** Node may have been started with `--disallow-code-generation-from-strings`. */
@@ -103,6 +105,7 @@ function nameOf(layout: Layout): string {
 /** The layout that was not used for longest goes. */
 function keep(name: string, factory: Factory | undefined): void {
   kept.delete(name)
+  if (name.length > longestKept) return
   kept.set(name, factory)
   const [oldest] = kept.keys()
   if (kept.size > mostKept) kept.delete(oldest as string)

@@ -60,6 +60,24 @@ async function printedBy(first: string, program: string, ...flags: string[]): Pr
   return (await promisify(execFile)(process.execPath, args)).stdout
 }
 
+t.test('names of columns do not fill the memory', async (t) => {
+  const megabytes = await printedBy(
+    '',
+    `const heldBy = async (files) => {
+       for (let file = 0; file < 2 * files; file++) {
+         const row = { [String(file >> 1).padEnd(1e6, 'x')]: 1 }
+         for await (const _ of toCsv([row, row, row]));
+       }
+       gc()
+       return process.memoryUsage().heapUsed / 1e6
+     }
+     const before = await heldBy(3)
+     console.log(await heldBy(30) - before)`,
+    '--expose-gc'
+  )
+  t.ok(Number(megabytes) < 20, `${megabytes} MB`)
+})
+
 t.test('where no code can be made of text, csv-stringify writes each row', async (t) => {
   const stdout = await printedBy(
     '',
