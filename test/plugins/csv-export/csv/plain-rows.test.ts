@@ -140,6 +140,13 @@ t.test('layouts stay apart where every object has a toJSON', async (t) => {
   }
 })
 
+t.test('nobody asks for a toJSON where columns are given', async (t) => {
+  const row = (a: number) =>
+    Object.defineProperty({ a }, 'toJSON', { get: () => t.fail('nobody has to ask') })
+  for (const encoder of bothWays)
+    t.equal(encode([row(1), row(2), row(3)], { encoder, columns: ['a'] }), 'a\n1\n2\n3\n')
+})
+
 t.test('each cell of plain rows is asked for once', async (t) => {
   for (const encoder of bothWays) {
     let count = 0
