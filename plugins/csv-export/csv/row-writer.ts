@@ -58,7 +58,9 @@ const newTexts = 64
 const mostKept = 100
 /** Characters of a layout's name. Names of columns may be a client's, and what is made of them is several times as long. */
 const longestKept = 100_000
-const kept = new Map<string, Factory | undefined>()
+const kept = new Map<string, Factory>()
+/** Of which there has been one short file. Apart, so that columns that each client names anew drive out no function. */
+const seenOnce = new Map<string, true>()
 
 /** Node may have been started with `--disallow-code-generation-from-strings`. */
 export const canMakeWriters: boolean = (() => {
@@ -85,13 +87,17 @@ export function rowWriterFor(
   isLong: boolean
 ): RowWriter | undefined {
   const name = nameOf(layout)
-  const isKnown = kept.has(name)
   let factory = kept.get(name)
-  if (factory === undefined && (isKnown || isLong)) {
+  if (factory === undefined) {
+    const isNew = !seenOnce.delete(name)
+    if (isNew && !isLong) {
+      keep(seenOnce, name, true)
+      return undefined
+    }
     factory = new Function('texts', 'keys', codeOf(layout))(textsFor(layout), layout.keys) as Factory
   }
-  keep(name, factory)
-  return factory?.(file)
+  keep(kept, name, factory)
+  return factory(file)
 }
 
 /** Of its primitives alone: of an object JSON has a `toJSON()` make what it likes, which a program may give to all. */
@@ -103,12 +109,12 @@ function nameOf(layout: Layout): string {
 }
 
 /** The layout that was not used for longest goes. */
-function keep(name: string, factory: Factory | undefined): void {
-  kept.delete(name)
+function keep<T>(layouts: Map<string, T>, name: string, value: T): void {
+  layouts.delete(name)
   if (name.length > longestKept) return
-  kept.set(name, factory)
-  const [oldest] = kept.keys()
-  if (kept.size > mostKept) kept.delete(oldest as string)
+  layouts.set(name, value)
+  const [oldest] = layouts.keys()
+  if (layouts.size > mostKept) layouts.delete(oldest as string)
 }
 
 // What is put into the code is a number of ours, or made by JSON.stringify, which makes a literal of any text.

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { numbersAfter } from '../../../../plugins/csv-export/csv/plain-values.ts'
+import { RecordStringifier } from '../../../../plugins/csv-export/csv/record-stringifier.ts'
 import { bothWays, encode, encoderOf } from './encoding.ts'
 import { checkDates, checkPlainRows, checkRepeatedTexts } from './plain-files.ts'
 
@@ -50,6 +51,20 @@ t.test('a layout that was forgotten for others is written as before', async (t) 
     t.equal(file(name), `${name}\n1\n"a,b"\n`)
     t.equal(file(name), `${name}\n1\n"a,b"\n`)
   }
+})
+
+t.test('layouts that come once do not drive out those that come again', async (t) => {
+  const stringified = t.capture(
+    RecordStringifier.prototype,
+    'stringify',
+    RecordStringifier.prototype.stringify
+  )
+  const file = (name: string) => encode([1, 2, 3].map((value) => ({ [name]: value })))
+  for (let count = 0; count < 2; count++) file('daily')
+  for (let number = 0; number < 120; number++) file(`once ${number}`)
+  stringified()
+  t.equal(file('daily'), 'daily\n1\n2\n3\n')
+  t.equal(stringified().length, 2, 'the header and the first row')
 })
 
 /** What a program prints that may call `toCsv()`, which is not loaded before `first` has been run. */
