@@ -17,7 +17,7 @@ t.test('texts that come again are written as those that do not', async () => {
 })
 
 t.test('rows of many columns are written as csv-stringify writes them', async (t) => {
-  for (const width of [1, 2, 39, 40, 41, 300]) {
+  for (const width of [1, 2, 19, 20, 21, 41, 300]) {
     const keys = Array.from({ length: width }, (_, index) => `column ${index}`)
     const values = ['', 'a,"b"', '\\.', 1.5, new Date(0), null, true, undefined, 7n]
     const cells = (row: number) => keys.map((_, index) => values[(row + index) % values.length])
