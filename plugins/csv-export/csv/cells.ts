@@ -94,7 +94,7 @@ function isBuiltInMember(name: string, { get, value, enumerable }: PropertyDescr
 }
 
 /** Written in no JavaScript, so part of some realm's language. */
-function isNative(value: unknown): boolean {
+export function isNative(value: unknown): boolean {
   return (
     typeof value === 'function' && /\{\s*\[native code\]\s*\}$/.test(Function.prototype.toString.call(value))
   )

@@ -1,5 +1,5 @@
 import type { Stringifier } from 'csv-stringify'
-import type { FileColumn } from './cells.ts'
+import { type FileColumn, isNative } from './cells.ts'
 import { dateText, numbersAfter } from './plain-values.ts'
 import { commentOf, isEndOfData, isMisreadFirst, usualSeparators } from './quoting.ts'
 import {
@@ -24,6 +24,8 @@ interface Known extends FileParts {
 }
 
 const { getTime, toISOString } = Date.prototype
+/** A library that replaces them may have been loaded before. */
+const areDatesNative = isNative(getTime) && isNative(toISOString)
 
 /**
  * Writes rows that need nothing but quoting: flat objects, or arrays if the row is one, of strings, numbers, bigints,
@@ -87,7 +89,12 @@ function textsFor({ delimiter, quote, special }: Layout): Texts {
 function ofOther(value: unknown): string | undefined {
   if (typeof value === 'bigint') return `${value}`
   // A subclass, or a library that replaces these, may write a date otherwise.
-  if (value instanceof Date && value.toISOString === toISOString && value.getTime === getTime) {
+  if (
+    areDatesNative &&
+    value instanceof Date &&
+    value.toISOString === toISOString &&
+    value.getTime === getTime
+  ) {
     return dateText(value.getTime())
   }
   return undefined

@@ -27,8 +27,9 @@ export class RowRecords {
     if (typeof row !== 'object' || row === null) throw refusal(describe(row))
     if (Array.isArray(row)) return row
     this.#check(row)
+    if (this.columnsGiven) return row
     const { toJSON } = row as { toJSON?: unknown }
-    if (this.columnsGiven || typeof toJSON !== 'function') return row
+    if (typeof toJSON !== 'function') return row
     const record: unknown = toJSON.call(row, '')
     if (typeof record !== 'object' || record === null) throw refusal(`${describe(record)} from its toJSON()`)
     if (!Array.isArray(record)) this.#check(record)

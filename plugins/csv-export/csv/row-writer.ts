@@ -45,8 +45,8 @@ export interface FileParts {
 
 type Factory = (file: FileParts) => RowWriter
 
-/** Columns. To compile code for each of more takes longer than it saves. */
-const mostNamed = 40
+/** Columns. To compile code for each of more takes V8 longer than it saves, but in files of many 100,000 rows. */
+const mostNamed = 20
 
 /** Characters. Longer texts seldom come again, and are not to be held. */
 const longestRemembered = 64
@@ -56,7 +56,11 @@ const newTexts = 64
 
 /** Layouts. */
 const mostKept = 100
-const kept = new Map<string, Factory | undefined>()
+/** Characters of a layout's name. Names of columns may be a client's, and what is made of them is several times as long. */
+const longestKept = 100_000
+const kept = new Map<string, Factory>()
+/** Of which there has been one short file. Apart, so that columns that each client names anew drive out no function. */
+const seenOnce = new Map<string, true>()
 
 /** Node may have been started with `--disallow-code-generation-from-strings`. */
 export const canMakeWriters: boolean = (() => {
@@ -82,22 +86,35 @@ export function rowWriterFor(
   file: FileParts,
   isLong: boolean
 ): RowWriter | undefined {
-  const name = JSON.stringify(layout)
-  const isKnown = kept.has(name)
+  const name = nameOf(layout)
   let factory = kept.get(name)
-  if (factory === undefined && (isKnown || isLong)) {
+  if (factory === undefined) {
+    const isNew = !seenOnce.delete(name)
+    if (isNew && !isLong) {
+      keep(seenOnce, name, true)
+      return undefined
+    }
     factory = new Function('texts', 'keys', codeOf(layout))(textsFor(layout), layout.keys) as Factory
   }
-  keep(name, factory)
-  return factory?.(file)
+  keep(kept, name, factory)
+  return factory(file)
+}
+
+/** Of its primitives alone: of an object JSON has a `toJSON()` make what it likes, which a program may give to all. */
+function nameOf(layout: Layout): string {
+  return Object.values(layout)
+    .flat()
+    .map((part) => literal(part))
+    .join()
 }
 
 /** The layout that was not used for longest goes. */
-function keep(name: string, factory: Factory | undefined): void {
-  kept.delete(name)
-  kept.set(name, factory)
-  const [oldest] = kept.keys()
-  if (kept.size > mostKept) kept.delete(oldest as string)
+function keep<T>(layouts: Map<string, T>, name: string, value: T): void {
+  layouts.delete(name)
+  if (name.length > longestKept) return
+  layouts.set(name, value)
+  const [oldest] = layouts.keys()
+  if (layouts.size > mostKept) layouts.delete(oldest as string)
 }
 
 // What is put into the code is a number of ours, or made by JSON.stringify, which makes a literal of any text.
@@ -136,7 +153,7 @@ function arrayCheck({ keys, isShortAllowed }: Layout): string {
 /** Of an object whose property has been read, V8 knows the shape, and with it the prototype, for nothing. */
 function objectCheck({ heedsToJSON }: Layout): string {
   return `
-    if (typeof row !== 'object' || row === null) return undefined
+    if (typeof row !== 'object' || row === null || Array.isArray(row)) return undefined
     ${heedsToJSON ? `if (typeof row.toJSON === 'function') return undefined` : ''}
     if (typeof row.then === 'function') return undefined
     if (Object.getPrototypeOf(row) !== records.ordinaryPrototype) return undefined`
