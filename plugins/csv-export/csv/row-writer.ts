@@ -55,7 +55,7 @@ const longestRemembered = 64
 const newTexts = 64
 
 /** Layouts. */
-const mostKept = 100
+const mostKept = 200
 /** Characters of a layout's name. Names of columns may be a client's, and what is made of them is several times as long. */
 const longestKept = 100_000
 const kept = new Map<string, Factory>()
