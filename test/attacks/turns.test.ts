@@ -46,7 +46,7 @@ async function pinged(url: string) {
 t.test('the event loop gets its turn, whatever a source gives', async (t) => {
   for (const name of Object.keys(endless)) {
     t.test(name, async (t) => {
-      const { id, url, headers } = await victim.prepare(`/endless${query({ name, maxDuration: 100 })}`)
+      const { id, url, headers } = await victim.prepare(`/endless${query({ name, maxDuration: 50 })}`)
       const reply = get(url, headers).catch(() => 'nothing')
       const ping = await pinged(url)
       t.match(ping, { body: 'pong' }, 'another request is served')

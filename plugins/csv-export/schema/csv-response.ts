@@ -27,7 +27,7 @@ const responseOptions = {
       (value) =>
         isPlainObject(value) &&
         ['string', 'number', 'optional', 'object'].every((name) => typeof value[name] === 'function'),
-      "zod itself, as in: import { z } from 'zod'"
+      'zod itself, what zod exports as z'
     )
   ),
   error: option(rule<object>((value) => typeof value === 'object' && value !== null, 'a schema'))

@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { connect as connectSocket } from 'node:net'
 import t from 'tap'
-import { buildApp } from '../app.ts'
-import type { Receipt } from '../plugins/csv-export/index.ts'
-import { listen, until } from './clients.ts'
-import { connect, makeReportBig, startDatabase, untilNoneBusy } from './database.ts'
-import { gate } from './helper.ts'
+import { buildApp } from '../../app.ts'
+import type { Receipt } from '../../plugins/csv-export/index.ts'
+import { listen, until } from '../clients.ts'
+import { connect, makeReportBig, startDatabase, untilNoneBusy } from '../database.ts'
+import { gate } from '../helper.ts'
 
 t.test('a client that never reads is gone after stallTimeout, its cursor closed', async (t) => {
   const databaseUrl = await startDatabase(t)

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { messagesOf } from '../../../compiler.ts'
+import { messagesOf } from '../compiler.ts'
 
 const subjects = `
 import type { JsonSchemaToTsProvider } from '@fastify/type-provider-json-schema-to-ts'
