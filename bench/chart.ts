@@ -34,7 +34,7 @@ const themes: Record<string, Theme> = {
     faint: '#9198a1',
     line: '#3d444d',
     ours: '#4493f8',
-    others: '#57606a',
+    others: '#6e7681',
     buffered: '#f0883e'
   }
 }
@@ -57,9 +57,9 @@ const margin = 20
 const gap = 30
 const panelWidth = (width - 2 * margin - gap) / 2
 const barHeight = 20
-const labelWidth = 140
+const labelWidth = 152
 const valueWidth = 62
-const plot = { left: margin + 60, right: width - margin - 70, height: 200 }
+const plot = { left: margin + 60, right: width - margin - 82, height: 200 }
 
 /** Files by their names; none without figures. */
 export function charts(figures: Figures, machine: string): Map<string, string> {

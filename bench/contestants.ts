@@ -37,7 +37,7 @@ export async function race(bench: Bench, shape: Shape, pairs: Pair[]): Promise<R
     bench.notes.push(...(await differences(`${way}, ${shape.name}`, expected, found)))
     runs[way] = async () => (await download(exportUrl(server, way, shape))).seconds
   }
-  return bench.medians(runs)
+  return await bench.medians(runs)
 }
 
 async function start(way: string): Promise<Server | undefined> {
