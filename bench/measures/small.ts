@@ -17,7 +17,7 @@ function throughput(source: string, suffix: string): Measure {
         const server = servers.use(await startNode('server.ts'))
         const url = exportUrl(server, way + suffix, mixed, rows)
         return async () => {
-          const { requests, seconds } = await request(url, connections, 1500)
+          const { requests, seconds } = await request(url, connections, 1_000)
           return seconds / requests
         }
       }
@@ -53,7 +53,7 @@ const latency: Measure = {
       await download(url)
       return async () => {
         const probe = await startProbe(`${server.url}/json`, 2)
-        await request(url, many, 6_000)
+        await request(url, many, 5_000)
         return (await probe.stop()).p99
       }
     }
