@@ -1,7 +1,9 @@
 import { type ChildProcess, execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Latencies } from './prober.ts'
+import type { Requested } from './requester.ts'
 import type { Served } from './slow-clients.ts'
 
 /** Clients, each in a process of its own: none takes time from a server's. */
@@ -52,6 +54,20 @@ export async function startProbe(url: string, pause: number): Promise<Probe> {
 export async function slowClients(url: string, count: number, bytesPerSecond: number): Promise<Served> {
   const args = [url, String(count), String(bytesPerSecond)]
   return answer(fork(new URL('./slow-clients.ts', import.meta.url), args))
+}
+
+/**
+ * Asks on each of so many connections for the same again and again, after half a second of which nothing is measured.
+ * @param milliseconds that are measured
+ */
+export async function request(url: string, connections: number, milliseconds: number): Promise<Requested> {
+  const child = fork(new URL('./requester.ts', import.meta.url), [url, String(connections)])
+  await answer(child)
+  await sleep(500)
+  child.send('start')
+  await sleep(milliseconds)
+  child.send('stop')
+  return answer(child)
 }
 
 async function answer<T>(child: ChildProcess): Promise<T> {

@@ -1,3 +1,4 @@
+import type { Figures } from './chart.ts'
 import { download } from './clients.ts'
 import { exportUrl, type Server, startNode } from './servers.ts'
 import { mixed } from './shapes.ts'
@@ -27,14 +28,20 @@ const tolerance = 0.15
 /** Runs what is compared in turn, and sees that the machine stays the same meanwhile. */
 export class Bench implements AsyncDisposable {
   readonly #control: Server
+  readonly #rounds: number | undefined
+  /** What stands below the table. */
   readonly notes: string[] = []
+  /** What the chart shows. */
+  readonly figures: Figures = { rates: [], peaks: [] }
 
-  private constructor(control: Server) {
+  private constructor(control: Server, rounds: number | undefined) {
     this.#control = control
+    this.#rounds = rounds
   }
 
-  static async start(): Promise<Bench> {
-    const bench = new Bench(await startNode('server.ts'))
+  /** @param rounds in the place of each measure's own number of them */
+  static async start(rounds?: number): Promise<Bench> {
+    const bench = new Bench(await startNode('server.ts'), rounds)
     for (let run = 0; run < 3; run++) await bench.#controlTime()
     return bench
   }
@@ -47,8 +54,9 @@ export class Bench implements AsyncDisposable {
    */
   async medians<Name extends string>(
     runs: Record<Name, () => Promise<number>>,
-    rounds = 5
+    usualRounds = 5
   ): Promise<Record<Name, number>> {
+    const rounds = this.#rounds ?? usualRounds
     const names = Object.keys(runs) as Name[]
     for (const name of names) await runs[name]()
     const controls = [await this.#controlTime()]

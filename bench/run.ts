@@ -2,22 +2,25 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
+import { charts } from './chart.ts'
 import { clients, clientsOfRuns } from './measures/clients.ts'
 import generator from './measures/generator.ts'
 import growth from './measures/growth.ts'
 import gzip from './measures/gzip.ts'
 import json from './measures/json.ts'
-import languages from './measures/languages.ts'
 import postgres from './measures/postgres.ts'
 import { cost, workers } from './measures/runs.ts'
+import small from './measures/small.ts'
+import stalled from './measures/stalled.ts'
 import { Bench, isReached, line, MachineMoved, type Measure } from './measuring.ts'
 
 const measures: Measure[] = [
   ...generator,
-  ...languages,
   postgres,
   gzip,
-  growth,
+  ...small,
+  ...growth,
+  stalled,
   clients,
   cost,
   workers,
@@ -34,7 +37,7 @@ function version(command: string, ...args: string[]): string | undefined {
 }
 
 const { values: options, positionals: wanted } = parseArgs({
-  options: { write: { type: 'boolean', default: false } },
+  options: { write: { type: 'boolean', default: false }, rounds: { type: 'string' } },
   allowPositionals: true
 })
 const chosen = measures.filter(
@@ -54,21 +57,20 @@ function print(text: string): void {
   printed.push(text)
 }
 
-print(
-  [
-    `${cpu.length} x ${cpu[0]?.model}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
-    `Linux ${release()}`,
-    `Node ${process.version}`,
-    version('go', 'version')?.replace(/go version go(\S+).*/, 'Go $1'),
-    version('gunicorn', '--version')?.replace(/\W*version (\S+?)\W*$/, ' $1'),
-    version('psql', '--version')?.replace(/psql \(PostgreSQL\) (\S+).*/, 'psql $1')
-  ]
-    .filter(Boolean)
-    .join(', ')
-)
+const machine = [
+  `${cpu.length} x ${cpu[0]?.model}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
+  `Linux ${release()}`,
+  `Node ${process.version}`,
+  version('go', 'version')?.replace(/go version go(\S+).*/, 'Go $1'),
+  version('gunicorn', '--version')?.replace(/\W*version (\S+?)\W*$/, ' $1'),
+  version('psql', '--version')?.replace(/psql \(PostgreSQL\) (\S+).*/, 'psql $1')
+]
+  .filter(Boolean)
+  .join(', ')
+print(machine)
 print('\n| what | measured | goal | | medians |\n| --- | --- | --- | --- | --- |')
 
-await using bench = await Bench.start()
+await using bench = await Bench.start(options.rounds === undefined ? undefined : Number(options.rounds))
 for (const measure of chosen) {
   try {
     for await (const result of measure.run(bench)) {
@@ -87,4 +89,7 @@ if (options.write) {
   const about =
     '`npm run bench:table` writes this page; [performance.md](performance.md) says what is measured, and how.'
   writeFileSync(page, `# Results of the bench\n\n${about}\n\n${printed.join('\n')}\n`)
+  for (const [name, svg] of charts(bench.figures, machine)) {
+    writeFileSync(new URL(`../docs/${name}`, import.meta.url), svg)
+  }
 }

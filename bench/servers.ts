@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -14,6 +14,11 @@ export interface Server extends AsyncDisposable {
 /** A server's program that is not on this machine, or does not run. */
 export class NotFound extends Error {}
 
+const running = new Set<ChildProcess>()
+process.once('exit', () => {
+  for (const child of running) child.kill()
+})
+
 /** Starts a program that writes its URL once it listens. */
 export async function startProgram(command: string, args: string[], env = {}): Promise<Server> {
   const started = performance.now()
@@ -21,8 +26,7 @@ export async function startProgram(command: string, args: string[], env = {}): P
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe']
   })
-  const kill = (): void => void child.kill()
-  process.on('exit', kill)
+  running.add(child)
   const output: string[] = []
   const url = await new Promise<string>((resolve, reject) => {
     const onLine = (line: string): void => {
@@ -40,7 +44,7 @@ export async function startProgram(command: string, args: string[], env = {}): P
     url,
     startUp: performance.now() - started,
     async [Symbol.asyncDispose]() {
-      process.off('exit', kill)
+      running.delete(child)
       const ended = once(child, 'exit')
       child.kill()
       await ended

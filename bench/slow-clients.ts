@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net'
+import { lastChunk, lengthOf } from './responses.ts'
 
 export interface Served {
   /** Clients that got a whole body. */
@@ -10,7 +11,6 @@ const [url = '', count, bytesPerSecond] = process.argv.slice(2)
 const { hostname, port, pathname, search } = new URL(url)
 const slowMilliseconds = 15_000
 const tick = 100
-const lastChunk = '\r\n0\r\n\r\n'
 
 interface Client {
   socket: Socket
@@ -40,12 +40,6 @@ function start(): Client {
     if (client.allowance < 0 && !unlimited) socket.pause()
   })
   return client
-}
-
-/** Of a reply with a Content-Length. */
-function lengthOf(begin: string): number | undefined {
-  const body = /^content-length: (\d+)\r$/im.exec(begin)?.[1]
-  return body === undefined ? undefined : begin.indexOf('\r\n\r\n') + 4 + Number(body)
 }
 
 function isWhole({ bytes, length, end }: Client): boolean {

@@ -10,9 +10,9 @@ async function time(server: Server, count: number): Promise<number> {
 }
 
 /** Of a fresh server, after one download. */
-async function peakMemory(count: number): Promise<number> {
+async function peakMemory(count: number, way = 'reply.csv'): Promise<number> {
   await using server = await startNode('server.ts')
-  await time(server, count)
+  await download(exportUrl(server, way, mixed, count))
   return (await memory(server)).peak
 }
 
@@ -22,7 +22,7 @@ async function times(server: Server, count: number, runs: number): Promise<numbe
   return median(values)
 }
 
-const measure: Measure = {
+const growth: Measure = {
   name: 'growth',
   async *run(bench) {
     await using server = await startNode('server.ts')
@@ -56,4 +56,33 @@ const measure: Measure = {
   }
 }
 
-export default measure
+const counts = [100_000, 250_000, 500_000, 1_000_000]
+const buffered = 'stringify-sync and send()'
+
+/** Rows that go out as they come, beside rows kept until all of them are there. */
+const kept: Measure = {
+  name: 'growth: buffered',
+  async *run(bench) {
+    const runs: Record<string, () => Promise<number>> = {}
+    const name = (way: string, count: number) => `${way} ${count}`
+    for (const way of ['reply.csv', buffered]) {
+      for (const rows of counts) runs[name(way, rows)] = () => peakMemory(rows, way)
+    }
+    const peaks = await bench.medians(runs, 3)
+    for (const way of ['reply.csv', buffered]) {
+      for (const rows of counts) {
+        bench.figures.peaks.push({ way, rows, bytes: peaks[name(way, rows)] as number })
+      }
+    }
+    const most = counts.at(-1) as number
+    const [ours, theirs] = [peaks[name('reply.csv', most)], peaks[name(buffered, most)]] as [number, number]
+    yield {
+      what: `peak memory of ${most.toLocaleString('en')} rows, in fresh servers: ${buffered} against reply.csv`,
+      value: theirs / ours,
+      unit: 'x',
+      detail: `${megabytes(theirs)} against ${megabytes(ours)}`
+    }
+  }
+}
+
+export default [growth, kept]

@@ -60,7 +60,7 @@ const measure: Measure = {
       what: 'PostgreSQL by cursor: rows/s of reply.csv against pg-query-stream into the usual pipeline',
       value: seconds.queryStream / seconds.cursor,
       unit: 'x',
-      goal: { atLeast: 2.5 },
+      goal: { atLeast: 3.5 },
       detail: `${rate(rows, seconds.cursor)} against ${rate(rows, seconds.queryStream)}`
     }
 

@@ -47,5 +47,5 @@ def export(request):
     )
 
 
-urlpatterns = [path("", export)]
+urlpatterns = [path("export", export)]
 application = get_wsgi_application()

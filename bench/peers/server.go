@@ -24,8 +24,20 @@ var customers = func() []customer {
 
 var header = []string{"id", "name", "email", "age", "price", "active", "note", "country", "created", "closed"}
 
-// The rows of shapes.ts, "10 mixed columns".
-func row(number int) []string {
+var freshHeader = []string{"id", "reference", "name", "email", "age", "price", "active", "note", "city", "closed"}
+
+type shape struct {
+	header []string
+	row    func(number int) []string
+}
+
+// By their names in shapes.ts.
+var shapes = map[string]shape{
+	"10 mixed columns":                {header, mixed},
+	"10 mixed columns, fresh strings": {freshHeader, fresh},
+}
+
+func mixed(number int) []string {
 	customer := customers[number%1000]
 	note := "nothing special about it"
 	if number%10 == 0 {
@@ -45,17 +57,40 @@ func row(number int) []string {
 	}
 }
 
+func fresh(number int) []string {
+	text := strconv.Itoa(number)
+	customer := strconv.Itoa(number * 7_919 % 1_000_003)
+	note := "nothing special about " + text
+	if number%10 == 0 {
+		note = `quoted, because "special" ` + text
+	}
+	return []string{
+		text,
+		"SO-2026-" + text,
+		"Customer " + customer,
+		"customer." + customer + "@example.com",
+		strconv.Itoa(number % 90),
+		strconv.FormatFloat(float64(number%100_000)*1.01, 'f', -1, 64),
+		strconv.FormatBool(number%2 == 0),
+		note,
+		strconv.Itoa(10_000+number%90_000) + " Österreich",
+		"",
+	}
+}
+
 func export(response http.ResponseWriter, request *http.Request) {
-	count, err := strconv.Atoi(request.URL.Query().Get("rows"))
-	if err != nil {
-		http.Error(response, err.Error(), http.StatusBadRequest)
+	query := request.URL.Query()
+	shape, found := shapes[query.Get("shape")]
+	count, err := strconv.Atoi(query.Get("rows"))
+	if err != nil || !found {
+		http.Error(response, "rows and shape, please", http.StatusBadRequest)
 		return
 	}
 	response.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	writer := csv.NewWriter(response)
-	writer.Write(header)
+	writer.Write(shape.header)
 	for number := 0; number < count; number++ {
-		if writer.Write(row(number)) != nil {
+		if writer.Write(shape.row(number)) != nil {
 			return
 		}
 	}
