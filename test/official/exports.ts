@@ -26,6 +26,8 @@ export function exports(app: FastifyInstance): void {
   app.get('/late.csv', (_request, reply) =>
     reply.csv(async function* () {
       yield { id: 1 }
+      // The row goes with the head. @fastify/express says of none that it has gone.
+      for (let waited = 0; waited < 200 && !reply.raw.headersSent; waited += 5) await setTimeout(5)
       await setTimeout(20)
       throw new Error('late')
     })
