@@ -33,11 +33,14 @@ export class Session {
   #answer: Promise<unknown> | undefined
   #leave: (() => Promise<unknown>) | undefined
   #stopClock: (() => void) | undefined
+  /** Rejects when the connection is lost: after that, some requests are never answered. */
+  readonly #lost = Promise.withResolvers<never>()
   #over = false
   #reason: unknown
 
   constructor(pool: pg.Pool) {
     this.#pool = pool
+    this.#lost.promise.catch(noop)
   }
 
   /** Borrows a connection, and begins. @throws as `ask()` */
@@ -135,20 +138,17 @@ export class Session {
     client.on('end', this.#onEnd)
   }
 
-  readonly #onEnd = (): void => this.fail(new Error('the database connection was lost'))
+  readonly #onEnd = (): void => {
+    const error = new Error('the database connection was lost')
+    this.#lost.reject(error)
+    this.fail(error)
+  }
 
   async #rollBack(leave: () => Promise<unknown>): Promise<void> {
     const client = this.#client as pg.PoolClient
-    const lost = Promise.withResolvers<never>()
-    const onLost = (): void => lost.reject(new Error('the database connection was lost'))
-    client.once('end', onLost)
-    try {
-      const rolledBack = leave().then(() => client.query('ROLLBACK'))
-      if (await isSettled(Promise.race([rolledBack, lost.promise]), patience)) return
-      throw new Error('the database does not answer')
-    } finally {
-      client.off('end', onLost)
-    }
+    const rolledBack = leave().then(() => client.query('ROLLBACK'))
+    if (await isSettled(this.#orLost(rolledBack), patience)) return
+    throw new Error('the database does not answer')
   }
 
   /**
@@ -158,12 +158,16 @@ export class Session {
    * @param request what is under way, if an answer may still come
    */
   async #cancel(request?: Promise<unknown>): Promise<void> {
-    const answer = request?.then(noop, noop)
+    const answer = request && this.#orLost(request).then(noop, noop)
     const deadline = performance.now() + patience
     for (let pause = firstPause; performance.now() < deadline; pause *= 2) {
       await sendCancelRequest(this.#pool, this.#client as pg.PoolClient, patience)
       if (answer === undefined || (await isSettled(answer, pause))) return
     }
+  }
+
+  #orLost<T>(answer: Promise<T>): Promise<T> {
+    return Promise.race([answer, this.#lost.promise])
   }
 
   #release(destroy: boolean): void {

@@ -180,6 +180,22 @@ for (const lost of ['SELECT 3\0', 'COMMIT\0']) {
   )
 }
 
+t.test('a connection that is lost while a row is awaited that nobody wants is back at once', async (t) => {
+  const leaving = new AbortController()
+  const onAnswer = (answer: Buffer, app: Socket) => {
+    if (!answer.includes('SELECT 3\0')) return
+    leaving.abort(new Error('the client is gone'))
+    app.end()
+  }
+  const relay = await relayed(t, url, { onAnswer })
+  const pool = openPool(t, relay.url)
+  const { signal } = leaving
+  await t.rejects(collect(cursorRows(pool, 'SELECT generate_series(1, 3)', [], { signal })), /is gone/)
+  while (pool.totalCount > 0) await once(pool, 'remove')
+  const cancels = relay.beginnings.filter((beginning) => cancelRequest.test(beginning.toString('hex')))
+  t.equal(cancels.length, 1, 'no answer to a cancel is waited for')
+})
+
 /** Rows that are left between two batches, over a connection that passes nothing on from then on. */
 async function leftUnanswered(t: Test) {
   const relay = await relayed(t, url)
