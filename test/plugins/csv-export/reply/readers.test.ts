@@ -155,30 +155,34 @@ const refused = new CSV_EXPORT_BODY_DESTROYED()
 
 for (const [name, read] of Object.entries(lateReadings)) {
   for (const version of ['--http1.1', '--http2-prior-knowledge']) {
-    t.test(`a hook that ${name} after the reply has begun takes no empty file, ${version}`, async (t) => {
-      const { opened: body, open: give } = gate<Readable>()
-      const { opened: told, open: tell } = gate<string>()
-      const { url } = await serve(
-        t,
-        (app) => {
-          onExports(app, (payload) => {
-            give(payload)
-            return payload
-          })
-          app.get('/', (_request, reply) =>
-            reply.csv(async function* ({ signal }) {
-              yield { a: 1 }
-              await new Promise(setImmediate)
-              read(await body, tell)
-              await sleep(100, undefined, { signal }).catch(() => {})
+    t.test(
+      `a hook that ${name} after the reply has begun takes no empty file, ${version}`,
+      { skip },
+      async (t) => {
+        const { opened: body, open: give } = gate<Readable>()
+        const { opened: told, open: tell } = gate<string>()
+        const { url } = await serve(
+          t,
+          (app) => {
+            onExports(app, (payload) => {
+              give(payload)
+              return payload
             })
-          )
-        },
-        { http2: version.startsWith('--http2') }
-      )
-      t.not((await curl(version, url)).code, 0)
-      t.equal(await told, refused.message)
-    })
+            app.get('/', (_request, reply) =>
+              reply.csv(async function* ({ signal }) {
+                yield { a: 1 }
+                await new Promise(setImmediate)
+                read(await body, tell)
+                await sleep(100, undefined, { signal }).catch(() => {})
+              })
+            )
+          },
+          { http2: version.startsWith('--http2') }
+        )
+        t.not((await curl(version, url)).code, 0)
+        t.equal(await told, refused.message)
+      }
+    )
   }
 }
 
@@ -197,7 +201,7 @@ const ended: Record<string, { rows: SourceInput<{ a: number }>; code: number; to
 }
 
 for (const [when, { rows, code, told }] of Object.entries(ended)) {
-  t.test(`what a hook pipes an export into when ${when} fails, and nothing else`, async (t) => {
+  t.test(`what a hook pipes an export into when ${when} fails, and nothing else`, { skip }, async (t) => {
     const { opened: got, open: tell } = gate<string>()
     const { url } = await serve(t, (app) => {
       onExports(app, (payload) => payload.on('end', () => lateReadings.pipes?.(payload, tell)))
