@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Http2Session } from 'node:http2'
+import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { onHead, retryAfter } from './headers.ts'
 
@@ -33,15 +34,38 @@ export function prepareToClose(app: FastifyInstance): number {
  * @returns closes the open ones, and those that still come, each when what runs in it has ended
  */
 export function watchSessions(server: FastifyInstance['server']): () => void {
-  const sessions = new Set<Http2Session>()
+  const sessions = new Map<Http2Session, Socket>()
   let isClosing = false
   server.on('session', (session: Http2Session) => {
-    if (isClosing) session.close()
-    sessions.add(session)
+    // What Node gives in its place cannot be destroyed, and a session that is over has none.
+    const socket = session.socket.valueOf() as Socket
+    if (isClosing) closeSession(session, socket)
+    sessions.set(session, socket)
     session.once('close', () => sessions.delete(session))
   })
   return () => {
     isClosing = true
-    for (const session of sessions) session.close()
+    for (const [session, socket] of sessions) closeSession(session, socket)
   }
+}
+
+/** How long a client may be silent before it closes its side of a session that is over, in milliseconds. */
+const patience = 5_000
+
+/** Node waits for that for good, as where the client's machine sleeps. */
+function closeSession(session: Http2Session, socket: Socket): void {
+  // One that still reads the end of its file says so now and then.
+  const expire = () => socket.setTimeout(patience, () => socket.destroy())
+  if (session.destroyed) {
+    expire()
+    return
+  }
+  const { destroy } = session
+  // Called when nothing runs in it any more: no event tells of that before the connection has closed.
+  session.destroy = (...args) => {
+    session.destroy = destroy
+    session.destroy(...args)
+    expire()
+  }
+  session.close()
 }
