@@ -217,3 +217,20 @@ t.test('closeGrace fits into the time that Fastify gives a hook', async (t) => {
   await register(0)
   await register(2_000)
 })
+
+t.test(
+  'a session that is over, and whose client has not closed its side, does not keep a server open',
+  async (t) => {
+    const { app, url } = await serve(t, () => {}, { http2: true })
+    const socket = connectSocket({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
+    socket.on('error', () => {}).resume()
+    const emptySettings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    socket.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), emptySettings]))
+    const [session] = await once(app.server, 'session')
+    session.destroy()
+    const closed = app.close()
+    while (app.server.listening) await new Promise(setImmediate)
+    socket.destroy()
+    await closed
+  }
+)
