@@ -1,5 +1,5 @@
 import { OutgoingMessage, type ServerResponse } from 'node:http'
-import { constants, Http2ServerResponse, type ServerHttp2Stream } from 'node:http2'
+import { constants, Http2ServerResponse, type Http2Session, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { attempt } from '../guard.ts'
@@ -19,11 +19,11 @@ export function transportOf(raw: ServerResponse | Http2ServerResponse): ServerHt
 }
 
 /**
- * The connection of an HTTP/2 stream, as long as its session has one. What Node gives stands in its place, and throws for it once
- * the session has none; the methods of it are the socket's own.
+ * The connection of an HTTP/2 session, as long as it has one. What Node gives stands in its place, cannot be destroyed, and throws
+ * for it once the session has none; the methods of it are the socket's own.
  */
-export function socketBelow(stream: ServerHttp2Stream): Socket | null {
-  return attempt(() => stream.session?.socket.valueOf() as Socket | undefined) ?? null
+export function socketBelow(session: Http2Session | undefined): Socket | null {
+  return attempt(() => session?.socket.valueOf() as Socket | undefined) ?? null
 }
 
 /**

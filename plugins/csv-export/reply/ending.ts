@@ -35,7 +35,7 @@ export class Ending {
     // A stream that its client resets without an error says nothing else while writes wait.
     this.#http2Stream?.on('aborted', this.#onClose)
     injectedStream(raw)?.on('close', this.#onClientLeft)
-    if (isHttp2(raw)) this.#socket = socketBelow(raw.stream)
+    if (isHttp2(raw)) this.#socket = socketBelow(raw.stream.session)
     else if (raw.socket !== null) this.#takeSocket(raw.socket)
     // A pipelined reply has none before those ahead of it have been sent.
     else raw.once('socket', this.#takeSocket)

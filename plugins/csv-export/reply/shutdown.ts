@@ -2,6 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Http2Session } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
+import { socketBelow } from './connection.ts'
 import { onHead, retryAfter } from './headers.ts'
 
 /** When the close of a server began. */
@@ -37,8 +38,8 @@ export function watchSessions(server: FastifyInstance['server']): () => void {
   const sessions = new Map<Http2Session, Socket>()
   let isClosing = false
   server.on('session', (session: Http2Session) => {
-    // What Node gives in its place cannot be destroyed, and a session that is over has none.
-    const socket = session.socket.valueOf() as Socket
+    // Kept, as a session that is over has none.
+    const socket = socketBelow(session) as Socket
     if (isClosing) closeSession(session, socket)
     sessions.set(session, socket)
     session.once('close', () => sessions.delete(session))
