@@ -73,15 +73,16 @@ t.test('the package as it is published', async (t) => {
       'SECURITY.md',
       'package.json'
     ])
-    const expected = /\.(js|cjs|mjs|d\.ts|d\.cts|d\.mts)$|^docs\/[\w-]+\.md$|^dist\/package\.json$/
+    const expected = /\.(js|cjs|mjs|d\.ts|d\.cts|d\.mts)$|^docs\/[\w-]+\.(md|svg)$|^dist\/package\.json$/
     t.same(
       files.filter((path) => /^(dist|docs)\//.test(path) && !expected.test(path)),
       []
     )
     const readme = await readFile(join(root, 'README.md'), 'utf8')
-    for (const [, path] of readme.matchAll(/\]\((?!http|#)([^)#]+)/g)) {
+    for (const [, path] of readme.matchAll(/(?:\]\(|href="|src="|srcset=")(?!http|#)([^)#"]+)/g)) {
       t.ok(files.includes(path as string), `the README’s link to ${path} leads somewhere`)
     }
+    t.match(readme, 'srcset="docs/', 'the README has a chart, too')
   })
 
   await t.test('has a subpath for each folder of plugins that has an index.ts', async (t) => {
