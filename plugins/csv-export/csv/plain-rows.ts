@@ -51,7 +51,8 @@ export function plainRowWriter(settings: Settings, known: Known): RowWriter | un
     delimiter: settings.delimiter,
     quote: settings.quote,
     recordDelimiter: String(settings.record_delimiter),
-    special: specialOf(settings, excel)
+    comment: commentOf(settings),
+    excel
   }
   return rowWriterFor(layout, textsFor, known, isLong)
 }
@@ -64,14 +65,9 @@ function kindOf(
   return { keys: columns?.length ?? Math.max(1, row.length), isShortAllowed: columns !== undefined }
 }
 
-function specialOf(settings: Settings, excel: boolean): string {
-  const { delimiter, quote } = settings
-  const comment = commentOf(settings).replaceAll(/./gs, '\\$&')
-  return `[\\${quote}\\${delimiter}\\n\\r${excel ? usualSeparators : ''}]${comment && `|${comment}`}`
-}
-
-function textsFor({ delimiter, quote, special }: Layout): Texts {
-  const needsQuotes = new RegExp(special)
+function textsFor({ delimiter, quote, comment, excel }: Layout): Texts {
+  const special = `[\\${quote}\\${delimiter}\\n\\r${excel ? usualSeparators : ''}]`
+  const needsQuotes = new RegExp(comment === '' ? special : `${special}|${comment.replaceAll(/./gs, '\\$&')}`)
   // A replacement, in which a dollar sign stands for itself if it is written twice.
   const doubledQuote = quote === '$' ? '$$$$' : quote + quote
   const quoted = (text: string) => quote + text.replaceAll(quote, doubledQuote) + quote

@@ -27,28 +27,65 @@ export interface CurrentRecord {
 /** csv-stringify's text of a record, without what its stream costs for each. */
 export class RecordStringifier {
   readonly options: Readonly<Stringifier['options']>
+  /** Another file's, too: what is this one's own is given to it with each record. */
   readonly #insides: Insides
+  casts: NonNullable<StringifyOptions['cast']>
+  #records = 0
 
   constructor(options: StringifyOptions) {
-    this.#insides = new Stringifier(options) as unknown as Insides
-    this.options = { ...this.#insides.options }
-  }
-
-  set casts(casts: NonNullable<StringifyOptions['cast']>) {
-    this.#insides.options.cast = casts
+    const { insides, settings } = stringifierFor(options)
+    this.#insides = insides
+    this.options = settings
+    this.casts = settings.cast ?? {}
   }
 
   /** @param cells those of all columns: what they mean is decided before */
   stringify(cells: readonly unknown[], isHeader = false): string {
     const { api, info, options } = this.#insides
     const { quoted_empty } = this.options
+    options.cast = this.casts
+    info.records = this.#records
     // The record of one empty field would be a blank line, which many readers skip.
     options.quoted_empty = cells.length === 1 ? (quoted_empty ?? true) : quoted_empty
     const [error, text] = api.stringify(cells, isHeader)
     if (error !== undefined) throw error
-    if (!isHeader) info.records++
+    if (!isHeader) this.#records++
     return text as string
   }
+}
+
+interface Kept {
+  given: StringifyOptions
+  insides: Insides
+  /** What csv-stringify has made of them. */
+  settings: Readonly<Stringifier['options']>
+}
+
+/** Stringifiers. */
+const mostKept = 20
+const kept: Kept[] = []
+
+/** One of the last few if it was made for the same: to make one takes as long as some rows. */
+function stringifierFor(given: StringifyOptions): Kept {
+  const found = kept.findIndex((other) => isSame(other.given, given))
+  const [stringifier = create(given)] = found === -1 ? [] : kept.splice(found, 1)
+  kept.unshift(stringifier)
+  if (kept.length > mostKept) kept.pop()
+  return stringifier
+}
+
+function create(given: StringifyOptions): Kept {
+  const insides = new Stringifier(given) as unknown as Insides
+  return { given, insides, settings: { ...insides.options } }
+}
+
+/** Not of what may be changed later, such as a list of patterns. */
+function isSame(one: StringifyOptions, other: StringifyOptions): boolean {
+  const names = Object.keys(one) as (keyof StringifyOptions)[]
+  return (
+    names.length === Object.keys(other).length &&
+    names.every((name) => one[name] === other[name] && typeof one[name] !== 'object')
+  )
 }
 
 /** Our settings as csv-stringify's options. Columns and casts are not among them: what a cell is, it need not know. */

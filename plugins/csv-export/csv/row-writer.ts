@@ -20,8 +20,10 @@ export interface Layout {
   delimiter: string
   quote: string
   recordDelimiter: string
-  /** Source of a regular expression for what a text needs quotes for. */
-  special: string
+  /** What makes a comment of a line; may be empty. */
+  comment: string
+  /** Whether what any program may take for a separator needs quotes. */
+  excel: boolean
 }
 
 /** The texts of values in one layout. */
@@ -100,12 +102,15 @@ export function rowWriterFor(
   return factory(file)
 }
 
-/** Of its primitives alone: of an object JSON has a `toJSON()` make what it likes, which a program may give to all. */
+/** Each part with its length, so that no two layouts have the same. */
 function nameOf(layout: Layout): string {
-  return Object.values(layout)
-    .flat()
-    .map((part) => literal(part))
-    .join()
+  const { keys, isShortAllowed, heedsToJSON, countsKeys, guardsFormulas, excel } = layout
+  const { delimiter, quote, recordDelimiter, comment } = layout
+  let name = `${[isShortAllowed, heedsToJSON, countsKeys, guardsFormulas, excel]}`
+  for (const text of [delimiter, quote, recordDelimiter, comment]) name += ` ${text.length} ${text}`
+  if (typeof keys === 'number') return `${name} ${keys}`
+  for (const key of keys) name += ` ${key.length} ${key}`
+  return name
 }
 
 /** The layout that was not used for longest goes. */

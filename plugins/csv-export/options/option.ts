@@ -82,7 +82,9 @@ export function defaultsOf<Options extends Record<string, Option<any>>>(
 
 /** Without the properties that are undefined: an option left undefined is an option not given. */
 export function defined<T extends object>(options: T): { [Name in keyof T]?: Exclude<T[Name], undefined> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+  const kept: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(options)) if (value !== undefined) kept[name] = value
+  return kept as T
 }
 
 /** The error that refuses an option's value. */
