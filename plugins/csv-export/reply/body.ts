@@ -39,6 +39,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   readonly #reply: FastifyReply
   readonly #options: BodyOptions
   readonly #running: RunningExports
+  readonly #leave: () => void
   readonly #transmission: Transmission<T>
   readonly #ending: Ending
   /** Whether the reply is this body's, also where it is sent without one. */
@@ -71,10 +72,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
   ) {
     // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
     super({ autoDestroy: false })
-    running.add(this, options.key)
     this.#reply = reply
     this.#options = options
     this.#running = running
+    this.#leave = running.add(this, options.key)
     const hasTrailers =
       takesBody(this.#reply) && options.length === undefined && addTrailers(reply, () => this.#trailers())
     this.#transmission = new Transmission(reply, source, encoder, options, hasTrailers, this.fail)
@@ -283,7 +284,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   /** The one way to end. With a reason, the source has more to give, or failed: it is told and let go. */
   readonly #onEnd = (reason: Error | undefined, isErrorNext: boolean): void => {
-    this.#running.remove(this)
+    this.#leave()
     this.#transmission.stop(reason, this.#ending.isWritten)
     if (reason === undefined) this.#finish()
     else this.#cutOff(reason, isErrorNext)

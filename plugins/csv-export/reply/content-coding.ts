@@ -34,7 +34,9 @@ export class ReplyCoding {
     }
     if (codings.length === 0) return undefined
     addVary(reply, 'accept-encoding')
-    const quality = qualities(reply.request.headers['accept-encoding'])
+    const { 'accept-encoding': accepted } = reply.request.headers
+    if (accepted === undefined) return undefined
+    const quality = qualities(accepted)
     const [best] = [...codings, 'identity' as const].sort((one, other) => quality(other) - quality(one))
     if (best === undefined || best === 'identity' || quality(best) === 0) return undefined
     return new ReplyCoding(reply, best, quality('identity') === 0 ? 1 : smallestCoded)
@@ -83,8 +85,8 @@ function reserved(coding: ContentCoding | 'identity'): string {
  * How welcome each coding is: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
  * What is not mentioned is not welcome, but for a body as it is, which is so as the last resort.
  */
-function qualities(header: string | string[] | undefined): (coding: ContentCoding | 'identity') => number {
-  const parts = String(header ?? '')
+function qualities(header: string | string[]): (coding: ContentCoding | 'identity') => number {
+  const parts = String(header)
     .toLowerCase()
     .split(',')
     .map((part) => /^\s*(?:x-(?=gzip\b))?([^\s;]+)\s*(?:;\s*q=([01](?:\.\d*)?)\s*)?$/.exec(part))

@@ -45,13 +45,15 @@ export function onHead(
   after?: () => void
 ): void {
   const write = raw.writeHead
-  raw.writeHead = function (this: typeof raw, ...head: Parameters<typeof write>) {
+  const value = function (this: typeof raw, ...head: Parameters<typeof write>) {
     const isFirst = !headHasGone(raw)
     if (isFirst) before(head[0])
     const written = write.apply(this, head)
     if (isFirst) after?.()
     return written
-  } as typeof write
+  }
+  // After an assignment, V8's young collector keeps each reply, and all that hangs on it, until the next full collection.
+  Object.defineProperty(raw, 'writeHead', { value, writable: true, enumerable: true, configurable: true })
 }
 
 /** Says the export's id; with none, takes back what an earlier body of the reply has said. */

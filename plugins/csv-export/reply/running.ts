@@ -7,6 +7,7 @@ import {
 } from '../errors.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import { setRetryAfter } from './headers.ts'
+import { List } from './list.ts'
 
 /** An export as far as its server is concerned. */
 export interface Breakable {
@@ -29,8 +30,8 @@ const receiptsGrace = 500
 /** The exports that run in this server: admits them, counts them, tells of them, ends them. */
 export class RunningExports {
   readonly #options: RunningOptions
-  readonly #exports = new Map<Breakable, string | undefined>()
-  readonly #deliveries = new Set<Promise<void>>()
+  readonly #exports = new List<{ running: Breakable; key: string | undefined }>()
+  readonly #deliveries = new List<Promise<void>>()
   #closing = false
   #onIdle: (() => void) | undefined
 
@@ -46,30 +47,29 @@ export class RunningExports {
     throw refusal
   }
 
-  add(running: Breakable, key: string | undefined): void {
-    this.#exports.set(running, key)
-  }
-
-  remove(running: Breakable): void {
-    this.#exports.delete(running)
-    if (this.#exports.size === 0) this.#onIdle?.()
+  /** @returns to be called when it has ended */
+  add(running: Breakable, key: string | undefined): () => void {
+    const remove = this.#exports.add({ running, key })
+    return () => {
+      remove()
+      if (this.#exports.size === 0) this.#onIdle?.()
+    }
   }
 
   list(): ExportProgress[] {
-    return [...this.#exports.keys()].flatMap(({ progress }) => progress ?? [])
+    return [...this.#exports].flatMap(({ running }) => running.progress ?? [])
   }
 
   /** @returns whether one with this id ran; ids of the user's own making may repeat */
   end(id: string): boolean {
-    const named = [...this.#exports.keys()].filter(({ progress }) => progress?.id === id)
-    for (const running of named) running.fail(new CSV_EXPORT_SERVER_ENDED())
+    const named = [...this.#exports].filter(({ running }) => running.progress?.id === id)
+    for (const { running } of named) running.fail(new CSV_EXPORT_SERVER_ENDED())
     return named.length > 0
   }
 
   /** Has the end of the server wait for it. */
   track(delivery: Promise<void>): void {
-    this.#deliveries.add(delivery)
-    delivery.finally(() => this.#deliveries.delete(delivery))
+    delivery.finally(this.#deliveries.add(delivery))
   }
 
   /** Refuses new exports, gives the running ones `grace` milliseconds, then ends them. */
@@ -83,7 +83,7 @@ export class RunningExports {
         })
       )
     }
-    for (const running of this.#exports.keys()) running.fail(new CSV_EXPORT_SERVER_CLOSING())
+    for (const { running } of this.#exports) running.fail(new CSV_EXPORT_SERVER_CLOSING())
     await within(receiptsGrace, Promise.allSettled(this.#deliveries))
   }
 
@@ -94,7 +94,7 @@ export class RunningExports {
       return new CSV_EXPORT_TOO_MANY(this.#exports.size)
     }
     if (maxConcurrentPerKey === 0 || key === undefined) return undefined
-    const count = [...this.#exports.values()].filter((other) => other === key).length
+    const count = [...this.#exports].filter((other) => other.key === key).length
     return count >= maxConcurrentPerKey ? new CSV_EXPORT_TOO_MANY_FOR_KEY(count) : undefined
   }
 }
