@@ -3,6 +3,7 @@ import { constants, Http2ServerResponse, type Http2Session, type ServerHttp2Stre
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { attempt } from '../guard.ts'
+import { destroyIfStuck } from './stuck.ts'
 
 const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, 'headersSent') as {
   get(): boolean
@@ -66,7 +67,7 @@ export function hasUnsent(raw: ServerResponse | Http2ServerResponse): boolean {
  */
 export function breakConnection(raw: ServerResponse | Http2ServerResponse): void {
   if (isHttp2(raw)) {
-    raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+    breakStream(raw.stream)
     return
   }
   if (raw.socket !== null) reset(raw.socket)
@@ -74,6 +75,19 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
   // it has gone, but Node would send what it has been given, be it destroyed or not.
   else raw.once('socket', (socket) => socket.destroySoon())
   raw.destroy()
+}
+
+/** Milliseconds. Other streams of the connection may be whole, and slow. */
+const patience = 60_000
+
+function breakStream(stream: ServerHttp2Stream): void {
+  const socket = socketBelow(stream.session)
+  stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  if (socket === null || stream.destroyed) return
+  stream.once(
+    'close',
+    destroyIfStuck(socket, patience, () => true)
+  )
 }
 
 function reset(socket: Socket): void {

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { socketBelow } from './connection.ts'
 import { onHead, retryAfter } from './headers.ts'
+import { destroyIfStuck } from './stuck.ts'
 
 /** When the close of a server began. */
 const closings = new WeakMap<object, number>()
@@ -50,23 +51,14 @@ export function watchSessions(server: FastifyInstance['server']): () => void {
   }
 }
 
-/** How long a client may be silent before it closes its side of a session that is over, in milliseconds. */
-const patience = 5_000
+/**
+ * Milliseconds that a client may be silent while the server waits for it. One that still reads the end of its file from a slow
+ * link says so now and then.
+ */
+const patience = 10_000
 
-/** Node waits for that for good, as where the client's machine sleeps. */
 function closeSession(session: Http2Session, socket: Socket): void {
-  // One that still reads the end of its file says so now and then.
-  const expire = () => socket.setTimeout(patience, () => socket.destroy())
-  if (session.destroyed) {
-    expire()
-    return
-  }
-  const { destroy } = session
-  // Called when nothing runs in it any more: no event tells of that before the connection has closed.
-  session.destroy = (...args) => {
-    session.destroy = destroy
-    session.destroy(...args)
-    expire()
-  }
-  session.close()
+  // What runs in it may take its time. Of a session that is over, the client still has to close its side.
+  destroyIfStuck(socket, patience, () => session.destroyed || (session.state.outboundQueueSize ?? 0) > 0)
+  if (!session.destroyed) session.close()
 }

@@ -1,0 +1,33 @@
+import type { Socket } from 'node:net'
+
+/** Milliseconds between two looks. */
+const interval = 1_000
+
+/**
+ * Destroys the connection of an HTTP/2 session whose client has taken and sent nothing for so long: its machine sleeps, say.
+ * What would end a stream, or the session, waits behind what the client does not take, for good. A connection of HTTP/1 is
+ * reset instead.
+ * @param patience milliseconds; the kernel of a slow client takes large pieces, seldom
+ * @param isAwaited whether something waits for the client
+ * @returns leaves it alone
+ */
+export function destroyIfStuck(socket: Socket, patience: number, isAwaited: () => boolean): () => void {
+  let moved = bytesMoved(socket)
+  let waited = 0
+  const look = () => {
+    const before = moved
+    moved = bytesMoved(socket)
+    waited = moved === before && isAwaited() ? waited + interval : 0
+    if (waited >= patience) socket.destroy()
+    if (socket.destroyed) stop()
+  }
+  // No listeners: a session may have hundreds of streams that break at a time.
+  const timer = setInterval(look, interval).unref()
+  const stop = () => clearInterval(timer)
+  return stop
+}
+
+/** Counted of a session that is over, too, though no event tells of what comes then. */
+function bytesMoved({ bytesRead, bytesWritten }: Socket): number {
+  return bytesRead + bytesWritten
+}
