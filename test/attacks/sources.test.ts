@@ -469,3 +469,31 @@ t.test('a stream that fails in a turn of its own ends no process', async (t) => 
     })
   }
 })
+
+t.test('a stream that has failed when its function gives it ends no process', async (t) => {
+  const failed = () => silent().destroy(new Error('failed at once'))
+  const functions = { 'a function': failed, 'an async function': async () => failed() }
+  for (const [name, open] of Object.entries(functions)) {
+    t.test(name, async (t) => {
+      const { url, receipt } = await watch(t, (app) => {
+        app.get('/', (_request, reply) => reply.csv(open))
+      })
+      t.equal((await get(url, {})).status, 500)
+      t.match(await receipt(), { status: 'source_failed' })
+      // In a turn of its own, as a script or a queue may call it.
+      await new Promise((resolve) => setTimeout(resolve))
+      await new Promise((resolve, reject) => {
+        setTimeout(() => t.rejects(toCsv(open).next(), { message: 'failed at once' }).then(resolve, reject))
+      })
+    })
+  }
+})
+
+t.test('nothing is opened for who leaves in the same turn', async (t) => {
+  let opened = 0
+  const chunks = toCsv(() => [{ id: ++opened }])
+  const pending = chunks.next()
+  await chunks.return?.()
+  t.same(await pending, { done: true, value: undefined })
+  t.equal(opened, 0)
+})

@@ -46,7 +46,7 @@ export function plainRowWriter(settings: Settings, known: Known): RowWriter | un
   const layout: Layout = {
     ...kindOf(row, columns),
     heedsToJSON: !records.columnsGiven,
-    countsKeys: use?.countsKeys === true,
+    countsKeys: use?.countsKeys === true && !Array.isArray(row),
     guardsFormulas: formulas !== undefined,
     delimiter: settings.delimiter,
     quote: settings.quote,

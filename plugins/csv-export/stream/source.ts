@@ -89,6 +89,12 @@ export class Source<T> {
   async open(context: SourceContext, inBatches: boolean): Promise<void> {
     this.#inBatches = inBatches
     const input = this.#input
+    if (typeof input === 'function') {
+      // A stream that it gives may have failed already. That is emitted in the next tick, which comes after all microtasks,
+      // but ahead of them in a turn that the network or a timer began: nobody would listen yet.
+      await undefined
+      if (this.#released) return
+    }
     const items = typeof input === 'function' ? await input(context) : input
     if (!isItems(items)) throw new CSV_EXPORT_INVALID_ROWS(this.#name, describe(items))
     if (items !== input) guard(items)

@@ -52,6 +52,15 @@ t.test('keys of later rows that the first did not have are listed', async (t) =>
   })
 })
 
+t.test('the places of cells are no keys', async (t) => {
+  const rows = Array.from({ length: 260 }, (_, index) => (index < 250 ? { a: 1, b: 2 } : [3, 4]))
+  t.same(
+    use(rows),
+    { columns: null, keys: null },
+    'arrays where a long file has a function made for its rows'
+  )
+})
+
 t.test('a row of very many keys is written while somebody waits', async (t) => {
   const wide = (letter: string) =>
     Object.fromEntries(Array.from({ length: 60_000 }, (_, index) => [letter + index, index]))
