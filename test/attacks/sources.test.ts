@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import { get as httpGet } from 'node:http'
-import { Readable, Transform } from 'node:stream'
+import { compose, Readable, Transform } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type CsvOptions, type SourceInput, toCsv } from '../../plugins/csv-export/index.ts'
@@ -496,4 +496,28 @@ t.test('nothing is opened for who leaves in the same turn', async (t) => {
   await chunks.return?.()
   t.same(await pending, { done: true, value: undefined })
   t.equal(opened, 0)
+})
+
+t.test('what Node composes of streams ends no process when its last row breaks the export', async (t) => {
+  async function* twoRows() {
+    yield row
+    yield row
+  }
+  async function* same(rows: AsyncIterable<object>) {
+    for await (const row of rows) yield row
+  }
+  const composed = {
+    compose: () => compose(twoRows(), same),
+    'its method': () => Readable.from(twoRows()).compose(same)
+  }
+  for (const [name, open] of Object.entries(composed)) {
+    t.test(name, async (t) => {
+      const { url, receipt } = await watch(t, (app) => {
+        app.get('/', (_request, reply) => reply.csv(open() as AsyncIterable<object>, { maxRows: 1 }))
+      })
+      t.equal((await get(url, {})).status, 422)
+      t.match(await receipt(), { status: 'limit_reached' })
+      await turns(3)
+    })
+  }
 })

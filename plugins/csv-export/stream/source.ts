@@ -200,8 +200,9 @@ export class Source<T> {
     this.#attempt(() => unguard(input))
     // Another export has it.
     if (this.#iterator === undefined && isClaimed(input)) return
-    // A request that its reply is made of would end the connection in an orderly way if it were destroyed before the break.
-    if (isNodeStream(input)) process.nextTick(() => this.#destroy(input))
+    // A request that its reply is made of would end the connection in an orderly way if it were destroyed before the break. And
+    // what Node composes of streams has no 'error' listener in the tick between its last row and its end.
+    if (isNodeStream(input)) setImmediate(() => this.#destroy(input))
     else this.#return()
   }
 

@@ -344,7 +344,7 @@ t.test('a stream whose client has left while it was opened is only let go of', a
       reply.csv<any>(async ({ signal }) => {
         opening.open()
         await once(signal, 'abort')
-        const stream = Readable.from(rows).resume()
+        const stream = new Readable({ read() {} }).resume()
         opened.open(stream)
         return stream
       })
