@@ -39,7 +39,7 @@ import type {
   LoneRowsAdvice,
   RowsAdvice
 } from './options/row-types.ts'
-import { checkSettings, settle } from './options/settings.ts'
+import { checkSettings, settler } from './options/settings.ts'
 import type { StreamOptions } from './options/stream.ts'
 import { addProbeRoute } from './probe/route.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
@@ -135,7 +135,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   type WithBody = FastifyReply & { [body]?: StreamedBody<any> }
   const registered = defined(options)
   const server = { ...registrationDefaults, ...registered }
-  checkSettings(settle(csvDefaults, registered, {}))
+  const settleCsv = settler(csvDefaults, registered)
+  const settleText = settler(streamTextDefaults, registered)
+  checkSettings(settleCsv({}))
   const running = new RunningExports(server)
   const closeSessions = watchSessions(app.server)
   watchWrongRequests(app.server)
@@ -169,13 +171,13 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
     rows: SourceInput<unknown>,
     options: CsvOptions = {}
   ) {
-    return sendRows(this, rows, options, registered)
+    return sendRows(this, rows, options, settleCsv)
   } as FastifyReply['csv'])
 
   app.decorateReply('streamText', function (this: FastifyReply, chunks, options = {}) {
     return stream(this, 'streamText', chunks, () => {
       checkStreamTextOptions(options)
-      const settings = { ...settle(streamTextDefaults, registered, options), ...withoutRows }
+      const settings = { ...settleText(options), ...withoutRows }
       const viewer = viewerOf(settings, this.request)
       return { encoder: new ChunkEncoder(), settings, type: settings.type, viewer }
     })
@@ -184,19 +186,19 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   app.decorate(internals, { registered, sendFile })
   if (server.probe !== false) {
     // The users' columns are not those of its rows, and it has nobody to mask them for.
-    const own = defined({ ...registered, columns: undefined })
-    addProbeRoute(app, server.probe, (reply, rows, options) => sendRows(reply, rows, options, own))
+    const settleProbe = settler(csvDefaults, defined({ ...registered, columns: undefined }))
+    addProbeRoute(app, server.probe, (reply, rows, options) => sendRows(reply, rows, options, settleProbe))
   }
 
   function sendRows(
     reply: FastifyReply,
     rows: SourceInput<unknown>,
     options: CsvOptions,
-    registered: PluginOptions
+    settle: typeof settleCsv
   ): FastifyReply {
     return stream(reply, 'csv', rows, (source) => {
       checkCsvOptions(options)
-      const settings = settle(csvDefaults, registered, options)
+      const settings = settle(options)
       checkSettings(settings)
       const { encoded, header } = settings
       const viewer = viewerOf(settings, reply.request)
@@ -211,7 +213,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   function sendFile(reply: FastifyReply, chunks: SourceInput<Bytes>, file: KeptFile): FastifyReply {
     return stream(reply, 'file', chunks, () => {
       const { csv, headers, rows, ...own } = file
-      const settings = { ...settle(csvDefaults, registered, csv), ...withoutRows, ...withoutLimits, ...own }
+      const settings = { ...settleCsv(csv), ...withoutRows, ...withoutLimits, ...own }
       return { encoder: new KeptBytes(rows, file.length), settings, type: csvType(settings.header), headers }
     })
   }

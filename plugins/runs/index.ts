@@ -4,7 +4,7 @@ import pg from 'pg'
 import { type Internals, internals } from '../csv-export/internals.ts'
 import { refusal } from '../csv-export/options/option.ts'
 import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
-import { checkSettings, settle } from '../csv-export/options/settings.ts'
+import { checkSettings, settler } from '../csv-export/options/settings.ts'
 import { openCsv } from '../csv-export/stream/to-csv.ts'
 import { discard } from './files/discard.ts'
 import { PostgresFiles } from './files/postgres-files.ts'
@@ -30,7 +30,8 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   const settings = settingsOf(options)
   const { connectionString, schema, concurrency, keepFor, maxBytes, onFinished, notify } = settings
   const server = (app as unknown as { [internals]: Internals })[internals]
-  for (const { csv } of settings.reports) checkSettings(settle(csvDefaults, server.registered, csv))
+  const settle = settler(csvDefaults, server.registered)
+  for (const { csv } of settings.reports) checkSettings(settle(csv))
   const reports = new Map(settings.reports.map((report) => [report.name, report]))
   const prefix = `${app.prefix.replace(/\/$/, '')}${settings.prefix}`
   if (!pathPrefix.accepts(prefix)) throw refusal('prefix', pathPrefix.expected, prefix)

@@ -12,21 +12,26 @@ const excelPreset = { bom: true, recordDelimiter: '\r\n', formulas: 'escape' } s
  * What holds for one reply: our defaults, overruled by those given at registration, overruled by the options of a call, with
  * what `excel` stands for filled in. Whatever is given beside it wins, and a call's `excel: false` takes a registered one back.
  * Options of text are there with `encoded: true` too; nothing but `formulas` is then asked for.
+ *
  * @param registered none of them undefined
+ * @returns called for each reply
  */
-export function settle<
-  Defaults extends object,
-  Registered extends Pick<TextOptions, 'excel'>,
-  Options extends StreamOptions & Pick<TextOptions, 'excel'>
->(defaults: Defaults, registered: Registered, options: Options): Defaults & Registered & Options {
-  const given = defined(options)
-  return {
-    ...defaults,
-    ...(registered.excel && given.excel === undefined ? excelPreset : undefined),
-    ...registered,
-    ...(given.excel ? excelPreset : undefined),
-    ...given
-  } as Defaults & Registered & Options
+export function settler<Defaults extends object, Registered extends Pick<TextOptions, 'excel'>>(
+  defaults: Defaults,
+  registered: Registered
+) {
+  const withoutExcel = { ...defaults, ...registered }
+  const usual = registered.excel ? { ...defaults, ...excelPreset, ...registered } : withoutExcel
+  return <Options extends StreamOptions & Pick<TextOptions, 'excel'>>(options: Options) => {
+    const given = defined(options)
+    const settings =
+      given.excel === undefined
+        ? { ...usual, ...given }
+        : given.excel
+          ? { ...withoutExcel, ...excelPreset, ...given }
+          : { ...withoutExcel, ...given }
+    return settings as Defaults & Registered & Options
+  }
 }
 
 /** Throws CSV_EXPORT_INVALID_OPTION for settings each of which is right by itself, but not all together. */

@@ -7,7 +7,7 @@ import { checkToCsvOptions } from '../options/check.ts'
 import { throughJson } from '../options/http.ts'
 import { type ToCsvOptions, type ToCsvOptionsFor, toCsvDefaults } from '../options/options.ts'
 import type { Advised, AnyItem, KindOf, LoneRowsAdvice, RowsAdvice } from '../options/row-types.ts'
-import { checkSettings, settle } from '../options/settings.ts'
+import { checkSettings, settler } from '../options/settings.ts'
 import type { Receipt } from '../receipts/receipts.ts'
 import { type ExportProgress, ExportRecord } from '../receipts/record.ts'
 import { Chunks } from './chunks.ts'
@@ -55,7 +55,7 @@ export function openCsv(
   registered: ToCsvOptions
 ): OpenCsv {
   checkToCsvOptions(options)
-  const settings = settle(toCsvDefaults, registered, options)
+  const settings = settler(toCsvDefaults, registered)(options)
   checkSettings(settings)
   const { encoded, header, digest, maxDuration, report = 'toCsv' } = settings
   const viewer = throughJson(settings.viewer)

@@ -2,7 +2,7 @@ import autoload from '@fastify/autoload'
 import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify'
 import t from 'tap'
 import csvExport, { type CsvOptions, type PluginOptions } from '../../../../plugins/csv-export/index.ts'
-import { settle } from '../../../../plugins/csv-export/options/settings.ts'
+import { settler } from '../../../../plugins/csv-export/options/settings.ts'
 import { serve } from '../../../helper.ts'
 
 const csv = 'id;note\n1;a\n'
@@ -180,7 +180,7 @@ t.test('settings are made of defaults and options alone, and change neither', as
     ]
   ]
   for (const [defaults, options, settings] of cases) {
-    t.strictSame(settle({}, frozen(defaults), frozen(options)), settings)
+    t.strictSame(settler({}, frozen(defaults))(frozen(options)), settings)
   }
 })
 
