@@ -12,17 +12,20 @@ export class ColumnUse {
   /** Whether the columns are the keys of the first row: those of later rows count then. */
   readonly countsKeys: boolean
   readonly #keys: readonly string[]
-  readonly #known: ReadonlySet<string>
+  #known: ReadonlySet<string> | undefined
   readonly #unknown = new Set<string>()
   /** Keys with nothing left to be seen: mostly those of the next row too. */
-  #seen: readonly string[] = []
+  #seen: readonly string[]
 
   constructor(columns: readonly FileColumn[], countsKeys: boolean) {
     this.#keys = columns.map(({ key }) => key)
-    this.#known = new Set(this.#keys)
-    // What is masked is not missing.
-    this.unused = [...columns.keys()].filter((index) => !columns[index]?.isMasked)
+    this.unused = []
+    for (const [index, { isMasked }] of columns.entries()) {
+      // What is masked is not missing.
+      if (!isMasked) this.unused.push(index)
+    }
     this.countsKeys = countsKeys
+    this.#seen = countsKeys ? this.#keys : []
   }
 
   /** A column has a value if a cell of it is not undefined. */
@@ -50,6 +53,7 @@ export class ColumnUse {
   seeKeys(row: object): void {
     const keys = Object.keys(row)
     if (isSame(keys, this.#seen)) return
+    this.#known ??= new Set(this.#keys)
     let canBeSeenLater = false
     for (const key of keys) {
       if (this.#known.has(key) || this.#unknown.has(key) || this.#unknown.size === mostCounted) continue
