@@ -1,11 +1,11 @@
 import type pg from 'pg'
 import type Cursor from 'pg-cursor'
 import { CSV_EXPORT_EQUAL_NAMES, CSV_EXPORT_INVALID_OPTION } from './errors.ts'
-import { onCopy, onDescription } from './insides.ts'
+import { onCopy, onDescription, onRow } from './insides.ts'
 import { peer } from './peers.ts'
 import type { Session } from './session.ts'
 import type { SqlStatement } from './sql.ts'
-import { asText, readCall, type Statement, StatementRows } from './statement-rows.ts'
+import { readCall, type Statement, StatementRows } from './statement-rows.ts'
 
 /** A row as PostgreSQL's own text, in the order of its columns: no digit of a numeric, bigint or timestamp is lost. */
 export type TextRow = (string | null)[]
@@ -22,8 +22,8 @@ export interface CursorRowsOptions {
   /** Ends the statement at once when it fires, also on the server. */
   signal?: AbortSignal | undefined
   /**
-   * Rows that are fetched at a time; twice as many are held, at most. By default 100, and fewer where 100 have more than
-   * about 64 KiB of text.
+   * Rows that are fetched at a time; the next ones come when three quarters of them are taken. By default 100, and then twice as
+   * many each time, up to about 128 KiB; 100 again where they have taken more than a second.
    */
   batchSize?: number | undefined
 }
@@ -78,26 +78,34 @@ async function open(
   batchSize: number | undefined
 ): Promise<CursorStatement> {
   const { default: Cursor } = await peer('pg-cursor', 'cursorRows()', import('pg-cursor'))
-  const cursor = new Cursor<TextRow>(text, [...values], { types: asText, rowMode: 'array' })
+  const cursor = new Cursor(text, [...values])
   return new CursorStatement(cursor, batchSize)
 }
 
 const largestBatch = 2 ** 31 - 1
 
-/**
- * 500 rows at a time are 1.3 times as fast, but they are held, twice, for a client that has stopped reading: 100 rows of
- * ten cells take about 38 KiB.
- */
-const mostRows = 100
-const mostText = 65_536
+/** So that the first byte comes soon, and a client that stalls at once holds little. */
+const firstRows = 100
+
+/** Bytes of a batch, about. Each costs a round trip, and is held for a client that has stopped reading. */
+const mostHeld = 131_072
+
+/** What a string, and its place in the row, take besides its characters. */
+const bytesOfCell = 24
+
+/** Milliseconds. The rows of a statement that takes its time are not to wait for many others. */
+const slow = 1_000
 
 class CursorStatement implements Statement<TextRow> {
   columns: readonly string[] | undefined
-  readonly #cursor: Cursor<TextRow>
+  readonly #cursor: Cursor
   readonly #batchSize: number | undefined
-  #nextSize = mostRows
+  #nextSize = firstRows
+  #rows: TextRow[] = []
+  /** Bytes of these, about. */
+  #held = 0
 
-  constructor(cursor: Cursor<TextRow>, batchSize: number | undefined) {
+  constructor(cursor: Cursor, batchSize: number | undefined) {
     this.#cursor = cursor
     this.#batchSize = batchSize
   }
@@ -114,21 +122,23 @@ class CursorStatement implements Statement<TextRow> {
       const expected = 'a statement that gives rows'
       session.end(new CSV_EXPORT_INVALID_OPTION('text', expected, 'COPY: see copyRows()'))
     })
+    onRow(cursor, (row, bytes) => {
+      this.#rows.push(row)
+      this.#held += bytes + row.length * bytesOfCell
+    })
     await session.submit(cursor, () => cursor.close())
   }
 
   async read(): Promise<TextRow[]> {
-    if (this.#batchSize !== undefined) return this.#cursor.read(this.#batchSize)
-    const rows = await this.#cursor.read(this.#nextSize)
-    const textOfRow = lengthOf(rows) / Math.max(1, rows.length)
-    this.#nextSize = Math.max(1, Math.min(mostRows, Math.floor(mostText / Math.max(1, textOfRow))))
+    const startedAt = performance.now()
+    await this.#cursor.read(this.#batchSize ?? this.#nextSize)
+    const isSlow = performance.now() - startedAt >= slow
+    const rows = this.#rows
+    const wanted = isSlow ? firstRows : Math.max(firstRows, 2 * rows.length)
+    const fitting = Math.floor((mostHeld * rows.length) / Math.max(1, this.#held))
+    this.#nextSize = Math.max(1, Math.min(wanted, fitting))
+    this.#rows = []
+    this.#held = 0
     return rows
   }
-}
-
-/** Characters. */
-function lengthOf(rows: readonly TextRow[]): number {
-  let length = 0
-  for (const row of rows) for (const cell of row) length += cell?.length ?? 0
-  return length
 }

@@ -51,6 +51,7 @@ export function send(client: pg.ClientBase, query: pg.Submittable): () => void {
 
 interface CursorInsides {
   handleRowDescription(message: { fields: { name: string }[] }): void
+  handleDataRow(message: { fields: (string | null)[]; length: number }): void
   handleCopyInResponse?(): void
   handleCopyData?(): void
 }
@@ -63,6 +64,15 @@ export function onDescription(cursor: Cursor, listener: (names: string[]) => voi
     handleRowDescription.call(cursor, message)
     listener(message.fields.map(({ name }) => name))
   }
+}
+
+/**
+ * Calls back with each row, and its bytes in the protocol, in place of a cursor's own way: that hands each value to a parser,
+ * and emits an event for each row.
+ */
+export function onRow(cursor: Cursor, listener: (row: (string | null)[], bytes: number) => void): void {
+  const insides = cursor as unknown as CursorInsides
+  insides.handleDataRow = ({ fields, length }) => listener(fields, length)
 }
 
 /** Calls back where the statement of a cursor is a COPY. pg would call what is not there, in a turn that nobody guards. */

@@ -33,7 +33,7 @@ export class StatementRows<T> extends BatchedRows<T> {
   }
 }
 
-/** The next batch is under way while the last one is used, and never more. */
+/** The next batch is under way while the end of the last one is used, and never more. */
 class StatementBatches<T> implements Batches<T> {
   readonly #session: Session
   readonly #open: () => Promise<Statement<T>>
@@ -53,8 +53,12 @@ class StatementBatches<T> implements Batches<T> {
     const statement = this.#statement ?? (await this.#start())
     const batch = await (this.#next ?? this.#ask(statement))
     if (batch.length === 0) await this.#session.commit()
-    else this.#next = this.#ask(statement)
+    this.#next = undefined
     return batch
+  }
+
+  readAhead(): void {
+    this.#next = this.#ask(this.#statement as Statement<T>)
   }
 
   end(reason: unknown): void {

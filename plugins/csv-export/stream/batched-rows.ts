@@ -2,6 +2,8 @@
 export interface Batches<T> {
   /** The next ones; none at the end. Called first when the first of them is asked for, and then one call at a time. */
   read(): Promise<readonly T[]>
+  /** Most of what `read()` gave has been taken, so that the next call of it is near. */
+  readAhead?(): void
   /**
    * Lets go before the end, at once: a `read()` that is under way rejects with the reason, and none comes after it.
    * @param reason of the signal; undefined where nobody waits for an answer any more
@@ -21,8 +23,10 @@ export class BatchedRows<T> implements AsyncIterable<T> {
   readonly #batches: Batches<T>
   readonly #signal: AbortSignal | undefined
   #isStarted = false
-  #batch: readonly T[] = []
-  #index = 0
+  /** What is left of the batch, the next one last: what is taken is held here no longer. */
+  #rest: T[] = []
+  /** How many are left when the next batch is asked for. */
+  #aheadAt = 0
   #stopped: { reason: unknown } | undefined
   #ended = false
   /** Calls of `next()` that had to wait and have no answer yet, and the last of them. */
@@ -41,7 +45,7 @@ export class BatchedRows<T> implements AsyncIterable<T> {
   }
 
   next(): Step<T> | Promise<Step<T>> {
-    if (this.#waiting === 0 && this.#index < this.#batch.length) return this.#take()
+    if (this.#waiting === 0 && this.#rest.length > 0) return this.#take()
     const step = this.#wait()
     this.#lastWait = step.catch(() => {})
     return step
@@ -55,14 +59,19 @@ export class BatchedRows<T> implements AsyncIterable<T> {
   }
 
   #take(): Step<T> {
-    return { done: false, value: this.#batch[this.#index++] as T }
+    const value = this.#rest.pop() as T
+    if (this.#rest.length <= this.#aheadAt) {
+      this.#aheadAt = -1
+      this.#batches.readAhead?.()
+    }
+    return { done: false, value }
   }
 
   async #wait(): Promise<Step<T>> {
     this.#waiting++
     try {
       await this.#lastWait
-      while (this.#index === this.#batch.length && !this.#ended) await this.#advance()
+      while (this.#rest.length === 0 && !this.#ended) await this.#advance()
       return this.#ended ? done : this.#take()
     } catch (error) {
       const isLeft = this.#ended
@@ -81,8 +90,8 @@ export class BatchedRows<T> implements AsyncIterable<T> {
     // It may have come all the same.
     this.#throwIfStopped()
     if (batch.length === 0) this.#finish()
-    this.#batch = batch
-    this.#index = 0
+    this.#rest = batch.toReversed()
+    this.#aheadAt = Math.ceil(batch.length / 4)
   }
 
   #start(): void {
@@ -99,8 +108,7 @@ export class BatchedRows<T> implements AsyncIterable<T> {
 
   #stop(reason: unknown): void {
     this.#stopped = { reason }
-    this.#batch = []
-    this.#index = 0
+    this.#rest = []
     this.#batches.end(reason)
   }
 

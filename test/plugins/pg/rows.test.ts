@@ -93,7 +93,7 @@ t.test('calls of next() that do not wait for each other get each row once, in or
   await isUsable(t, pool)
 })
 
-t.test('fewer rows are fetched at a time where they have much text', async (t) => {
+t.test('more and more rows are fetched at a time, up to a number of bytes', async (t) => {
   const { read } = Cursor.prototype
   t.teardown(() => Object.assign(Cursor.prototype, { read }))
   let sizes: number[] = []
@@ -107,15 +107,17 @@ t.test('fewer rows are fetched at a time where they have much text', async (t) =
     await collect(cursorRows(pool, text, [], { batchSize }))
     return sizes
   }
-  t.strictSame(await sizesOf('SELECT generate_series(1, 700)'), [100, 100, 100, 100, 100, 100, 100, 100])
+  t.strictSame(await sizesOf('SELECT generate_series(1, 700)'), [100, 200, 400, 800])
   t.strictSame(
     (await sizesOf("SELECT repeat('x', 10000) FROM generate_series(1, 110)")).slice(0, 3),
-    [100, 6, 6]
+    [100, 13, 13]
   )
   t.strictSame(
     (await sizesOf("SELECT repeat('x', 100000) FROM generate_series(1, 102)")).slice(0, 3),
     [100, 1, 1]
   )
+  // Those of a slow statement do not wait for many others.
+  t.strictSame(await sizesOf('SELECT pg_sleep(0.011) FROM generate_series(1, 110)'), [100, 100, 100])
   t.strictSame(await sizesOf('SELECT null FROM generate_series(1, 5)'), [100, 100])
   t.strictSame(await sizesOf('SELECT generate_series(1, 5)', 3), [3, 3, 3])
   t.strictSame(await sizesOf('SELECT 1 WHERE false'), [100])
