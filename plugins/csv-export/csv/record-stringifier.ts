@@ -36,7 +36,7 @@ export class RecordStringifier {
     const { insides, settings } = stringifierFor(options)
     this.#insides = insides
     this.options = settings
-    this.casts = settings.cast ?? {}
+    this.casts = settings.cast as NonNullable<StringifyOptions['cast']>
   }
 
   /** @param cells those of all columns: what they mean is decided before */

@@ -1,0 +1,60 @@
+import { once } from 'node:events'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { mock } from 'node:test'
+import t, { type Test } from 'tap'
+import { destroyIfStuck } from '../../../../plugins/csv-export/reply/stuck.ts'
+
+async function connection(t: Test): Promise<{ server: Socket; client: Socket }> {
+  const listening: Server = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => listening.close())
+  await once(listening, 'listening')
+  const { port } = listening.address() as { port: number }
+  const accepted = once(listening, 'connection')
+  const client = connect(port, '127.0.0.1')
+  const [server] = (await accepted) as [Socket]
+  t.teardown(() => client.destroy())
+  return { server, client }
+}
+
+function seconds(count: number): void {
+  for (let passed = 0; passed < count; passed++) mock.timers.tick(1_000)
+}
+
+t.beforeEach(() => mock.timers.enable({ apis: ['setInterval'] }))
+t.afterEach(() => mock.timers.reset())
+
+t.test('a connection on which nothing moves is destroyed', async (t) => {
+  const { server, client } = await connection(t)
+  destroyIfStuck(server, 3_000, () => true)
+  seconds(2)
+  client.write('a')
+  await once(server.resume(), 'data')
+  seconds(3)
+  t.notOk(server.destroyed, 'the client has sent something meanwhile')
+  await new Promise((resolve) => server.write('a', resolve))
+  seconds(3)
+  t.notOk(server.destroyed, 'the client has taken something meanwhile')
+  seconds(1)
+  t.ok(server.destroyed)
+})
+
+t.test('one on which nothing is awaited is left alone', async (t) => {
+  const { server } = await connection(t)
+  let isAwaited = false
+  destroyIfStuck(server, 1_000, () => isAwaited)
+  seconds(5)
+  t.notOk(server.destroyed)
+  isAwaited = true
+  seconds(1)
+  t.ok(server.destroyed)
+})
+
+t.test('one whose stream has closed meanwhile is left alone', async (t) => {
+  const { server } = await connection(t)
+  const leaveAlone = destroyIfStuck(server, 2_000, () => true)
+  seconds(1)
+  leaveAlone()
+  seconds(5)
+  t.notOk(server.destroyed)
+  server.destroy()
+})
