@@ -60,5 +60,5 @@ const patience = 10_000
 function closeSession(session: Http2Session, socket: Socket): void {
   // What runs in it may take its time. Of a session that is over, the client still has to close its side.
   destroyIfStuck(socket, patience, () => session.destroyed || Number(session.state.outboundQueueSize) > 0)
-  if (!session.destroyed) session.close()
+  session.close()
 }
