@@ -282,6 +282,18 @@ t.test('a stream is destroyed with the reason', async (t) => {
     }
   }
 
+  t.test('also one that gives a row in the turn of its end', async (t) => {
+    const told: string[] = []
+    const stream = silent().on('error', ({ code }: NodeJS.ErrnoException) => told.push(code as string))
+    const source = ({ signal }: { signal: AbortSignal }) => {
+      signal.addEventListener('abort', () => process.nextTick(() => stream.push(row)))
+      return stream
+    }
+    await endExport(t, source, undefined, endings.sourceTimeout)
+    t.ok(await becomes(() => told.length > 0, 300))
+    t.strictSame(told, ['CSV_EXPORT_SOURCE_STALLED'], 'it is told why')
+  })
+
   t.test('as a web stream is cancelled with it', async (t) => {
     const told = gate<unknown>()
     const asked = gate()

@@ -47,9 +47,55 @@ function sleepingClient(t: Test, url: string, frames: Buffer[]): Socket {
   return socket
 }
 
+/** /index.html, which is an entry of the table as well, in a stream of its own. */
+const otherRequest = frame(1, 5, 3, Buffer.from([0x82, 0x86, 0x85, 0x41, 1, 0x61]))
+
 async function* endless() {
   for (let id = 0; ; id++) yield { id, text: 'x'.repeat(1_000) }
 }
+
+/** Resolves when the system takes no more for now. */
+async function full(socket: Socket): Promise<void> {
+  for (let before = -1; socket.bytesWritten !== before || before === 0; await sleep(500)) {
+    before = socket.bytesWritten
+  }
+}
+
+/** Of what all streams have at a time, the system takes a part every 20 s. */
+t.test(
+  'a slow one that takes many exports, of which one breaks, gets the others',
+  { ...options },
+  async (t) => {
+    const receipts: Receipt[] = []
+    const rows = Array.from({ length: 200 }, () => ['x'.repeat(1_000)])
+    const { app, url } = await serve(
+      t,
+      (app) => app.get('/', (_request, reply) => reply.csv(rows, { header: false })),
+      { http2: true, defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+    )
+    const client = connectHttp2(`http://127.0.0.1:${await slowLink(t, Number(new URL(url).port), 80_000)}`, {
+      settings: { initialWindowSize: largest }
+    })
+    t.teardown(() => client.destroy())
+    client.on('connect', () => client.setLocalWindowSize(largest)).on('error', () => {})
+    await once(client, 'remoteSettings')
+    for (let count = 0; count < 100; count++)
+      client
+        .request({ ':path': '/' })
+        .on('error', () => {})
+        .resume()
+    while (app.csvExports.running().length < 100) await sleep(50)
+    const [first] = app.csvExports.running()
+    t.ok(app.csvExports.end(first?.id ?? ''))
+    await sleep(80_000)
+    t.equal(receipts[0]?.status, 'server_ended')
+    t.ok(
+      receipts.slice(1).every(({ status }) => status === 'complete'),
+      'none of the others has broken'
+    )
+    t.notOk(client.closed, 'their connection is open')
+  }
+)
 
 t.test(
   'one that never closes its HTTP/2 connection does not keep the server open',
@@ -78,9 +124,7 @@ t.test(
     const connection = once(app.server, 'connection')
     sleepingClient(t, url, [...largestWindows, request])
     const [socket] = (await connection) as [Socket]
-    for (let before = -1; socket.bytesWritten !== before || before === 0; await sleep(500)) {
-      before = socket.bytesWritten
-    }
+    await full(socket)
     await app.close()
     t.equal(receipts[0]?.status, 'server_closing')
   }
@@ -101,6 +145,20 @@ t.test('the connection of one whose export has stalled on HTTP/2 is closed', { .
   t.equal((await promise).status, 'client_stalled')
   await closed
   t.pass('though its client still has it open')
+})
+
+t.test('others of its connection have stalled, too', { ...options }, async (t) => {
+  const { promise, resolve } = Promise.withResolvers<Receipt>()
+  const { url } = await serve(
+    t,
+    (app) => {
+      app.get('/', (_request, reply) => reply.csv(endless(), { maxDuration: 2_000 }))
+      app.get('/index.html', (_request, reply) => reply.csv(endless(), { onReceipt: resolve }))
+    },
+    { http2: true }
+  )
+  sleepingClient(t, url, [...largestWindows, request, otherRequest])
+  t.match(await promise, { status: 'client_stalled', errorCode: 'CSV_EXPORT_CLIENT_STALLED' })
 })
 
 t.test('a slow one gets the end of a whole file when the server closes', { ...options }, async (t) => {
@@ -131,13 +189,13 @@ t.test('a slow one gets the end of a whole file when the server closes', { ...op
   await closed
 })
 
-/** A proxy that passes on 200 kB/s. @returns its port */
-async function slowLink(t: Test, port: number): Promise<number> {
+/** A proxy. @param rate bytes a second @returns its port */
+async function slowLink(t: Test, port: number, rate = 200_000): Promise<number> {
   const proxy = createServer(async (client) => {
     const server = connectSocket(port, '127.0.0.1').on('error', () => client.destroy())
     client.on('error', () => server.destroy()).pipe(server)
     while (!client.destroyed) {
-      const bytes = server.read(Math.min(server.readableLength, 20_000)) as Buffer | null
+      const bytes = server.read(Math.min(server.readableLength, rate / 10)) as Buffer | null
       if (bytes !== null) client.write(bytes)
       await sleep(100)
     }

@@ -24,6 +24,8 @@ export interface CurrentRecord {
   columns: readonly { key: string; isMasked: boolean }[] | undefined
 }
 
+const noCasts = {}
+
 /** csv-stringify's text of a record, without what its stream costs for each. */
 export class RecordStringifier {
   readonly options: Readonly<Stringifier['options']>
@@ -47,10 +49,15 @@ export class RecordStringifier {
     info.records = this.#records
     // The record of one empty field would be a blank line, which many readers skip.
     options.quoted_empty = cells.length === 1 ? (quoted_empty ?? true) : quoted_empty
-    const [error, text] = api.stringify(cells, isHeader)
-    if (error !== undefined) throw error
-    if (!isHeader) this.#records++
-    return text as string
+    try {
+      const [error, text] = api.stringify(cells, isHeader)
+      if (error !== undefined) throw error
+      if (!isHeader) this.#records++
+      return text as string
+    } finally {
+      // With what they refer to, they would outlive their file.
+      options.cast = noCasts
+    }
   }
 }
 

@@ -2,11 +2,12 @@ import { AsyncResource } from 'node:async_hooks'
 import type { Http2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
-import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE } from '../errors.ts'
+import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_CLIENT_STALLED } from '../errors.ts'
 import { attempt, guarded } from '../guard.ts'
 import { breakConnection, headHasGone, injectedStream, isHttp2, socketBelow } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
 import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './hold.ts'
+import { silenceOf } from './stuck.ts'
 
 /**
  * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none
@@ -196,7 +197,10 @@ export class Ending {
     const isByClient =
       isItsOwn &&
       (isHttp2(raw) ? isResetByClient(raw.stream, this.#socket) : isClosedByClient(request.raw.socket))
-    return isByClient ? new CSV_EXPORT_CLIENT_GONE() : new CSV_EXPORT_BODY_DESTROYED()
+    if (isByClient) return new CSV_EXPORT_CLIENT_GONE()
+    // What waited for its client may have been another stream of the connection.
+    const silence = this.#socket === null ? undefined : silenceOf(this.#socket)
+    return silence === undefined ? new CSV_EXPORT_BODY_DESTROYED() : new CSV_EXPORT_CLIENT_STALLED(silence)
   }
 }
 

@@ -3,6 +3,14 @@ import type { Socket } from 'node:net'
 /** Milliseconds between two looks. */
 const interval = 1_000
 
+/** Of connections that were destroyed for it. */
+const silences = new WeakMap<Socket, number>()
+
+/** Milliseconds of silence for which a connection has been destroyed. */
+export function silenceOf(socket: Socket): number | undefined {
+  return silences.get(socket)
+}
+
 /**
  * Destroys the connection of an HTTP/2 session whose client has taken and sent nothing for so long: its machine sleeps, say.
  * What would end a stream, or the session, waits behind what the client does not take, for good. A connection of HTTP/1 is
@@ -18,7 +26,10 @@ export function destroyIfStuck(socket: Socket, patience: number, isAwaited: () =
     const before = moved
     moved = bytesMoved(socket)
     waited = moved === before && isAwaited() ? waited + interval : 0
-    if (waited >= patience) socket.destroy()
+    if (waited >= patience) {
+      silences.set(socket, waited)
+      socket.destroy()
+    }
     if (socket.destroyed) stop()
   }
   // No listeners: a session may have hundreds of streams that break at a time.
@@ -27,7 +38,12 @@ export function destroyIfStuck(socket: Socket, patience: number, isAwaited: () =
   return stop
 }
 
-/** Counted of a session that is over, too, though no event tells of what comes then. */
-function bytesMoved({ bytesRead, bytesWritten }: Socket): number {
-  return bytesRead + bytesWritten
+/**
+ * Counted of a session that is over, too, though no event tells of what comes then. What the operating system has not taken yet is
+ * none of it: Node hands over what all streams have at a time, for which a slow client may need minutes.
+ */
+function bytesMoved(socket: Socket): number {
+  const { _parent } = socket as { _parent?: Socket | null }
+  const { _handle } = (_parent ?? socket) as { _handle?: { writeQueueSize?: number } | null }
+  return socket.bytesRead + socket.bytesWritten - (_handle?.writeQueueSize ?? 0)
 }

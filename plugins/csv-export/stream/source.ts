@@ -192,7 +192,9 @@ export class Source<T> {
 
   /** A `next()` that was pending at the release has given an item: some iterators ignore the `return()` that came before. */
   releaseAgain(): void {
-    this.#attempt(() => this.#iterator?.return?.())
+    // Behind the destroy() of a stream: its iterator would destroy it without the reason.
+    if (isNodeStream(this.#input)) setImmediate(() => this.#return())
+    else this.#return()
   }
 
   #letGo(): void {
@@ -213,8 +215,8 @@ export class Source<T> {
   }
 
   #return(): void {
-    if (this.#iterator !== undefined) this.releaseAgain()
-    else this.#attempt(() => this.#returnUnstarted())
+    const iterator = this.#iterator
+    this.#attempt(() => (iterator === undefined ? this.#returnUnstarted() : iterator.return?.()))
   }
 
   #returnUnstarted(): unknown {

@@ -1,3 +1,6 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Stringifier } from 'csv-stringify'
 import { stringify } from 'csv-stringify/sync'
 import t from 'tap'
@@ -36,6 +39,32 @@ t.test('a cast sees the number of the record', async (t) => {
     [false, 1, 0],
     [false, 1, 1]
   ])
+})
+
+t.test('casts go with their file', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const casts: WeakRef<object>[] = []
+  const write = (string: (value: string) => string) => {
+    const stringifier = new RecordStringifier({ delimiter: ';' })
+    stringifier.casts = { string }
+    casts.push(new WeakRef(stringifier.casts))
+    return stringifier.stringify(['a', 'b'])
+  }
+  t.equal(
+    write((value) => value.toUpperCase()),
+    'A;B'
+  )
+  t.throws(() =>
+    write(() => {
+      throw new Error('no text')
+    })
+  )
+  await turn()
+  runInNewContext('gc')()
+  t.strictSame(
+    casts.map((reference) => reference.deref()),
+    [undefined, undefined]
+  )
 })
 
 t.test('its text is that of the whole library', async (t) => {
