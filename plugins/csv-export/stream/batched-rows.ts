@@ -47,7 +47,8 @@ export class BatchedRows<T> implements AsyncIterable<T> {
   next(): Step<T> | Promise<Step<T>> {
     if (this.#waiting === 0 && this.#rest.length > 0) return this.#take()
     const step = this.#wait()
-    this.#lastWait = step.catch(() => {})
+    // Without what it gave: a row that has been taken is held no longer.
+    this.#lastWait = step.then(ignore, ignore)
     return step
   }
 
@@ -117,3 +118,5 @@ export class BatchedRows<T> implements AsyncIterable<T> {
     this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 }
+
+function ignore(): void {}

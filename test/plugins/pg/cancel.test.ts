@@ -112,7 +112,13 @@ t.test('the signal between two batches keeps the connection', async (t) => {
   const controller = new AbortController()
   const { signal } = controller
   const rows = iterate(cursorRows(pool, 'SELECT * FROM cargoes', [], { signal }))
-  await rows.next()
+  const connection = once(pool, 'acquire')
+  // So many that the second batch is asked for.
+  for (let row = 0; row < 75; row++) await rows.next()
+  await once((await connection)[0].connection, 'portalSuspended')
+  // pg-cursor hands rows over one turn later.
+  await turn()
+  await turn()
   controller.abort(left)
   await untilBack(pool)
   await t.rejects(rows.next(), left)

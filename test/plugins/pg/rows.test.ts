@@ -1,6 +1,9 @@
 import { Readable } from 'node:stream'
+import { setImmediate as turn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import Cursor from 'pg-cursor'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { copyRows, cursorRows, type TextRow } from '../../../plugins/pg/index.ts'
 import { connect, copyToCsv, startDatabase } from '../../database.ts'
 import { collect, isUsable, iterate, openPool } from './pools.ts'
@@ -43,8 +46,8 @@ t.test(
   }
 )
 
-for (const count of [0, 1, 99, 100, 101, 200]) {
-  t.test(`${count} rows in batches of 100`, async (t) => {
+for (const count of [0, 1, 99, 100, 101, 300, 301]) {
+  t.test(`${count} rows in batches of 100, 200 and 400`, async (t) => {
     const pool = openPool(t, url)
     const text = 'SELECT n::text FROM generate_series(1, $1::integer) n'
     for (let round = 0; round < 2; round++) {
@@ -93,19 +96,25 @@ t.test('calls of next() that do not wait for each other get each row once, in or
   await isUsable(t, pool)
 })
 
-t.test('more and more rows are fetched at a time, up to a number of bytes', async (t) => {
+/** The numbers of rows that cursors ask for from now on. */
+function watchSizes(t: Test): number[] {
   const { read } = Cursor.prototype
   t.teardown(() => Object.assign(Cursor.prototype, { read }))
-  let sizes: number[] = []
+  const sizes: number[] = []
   Cursor.prototype.read = function (this: Cursor, size: number, ...rest: []) {
     sizes.push(size)
     return read.call(this, size, ...rest)
   } as typeof read
+  return sizes
+}
+
+t.test('more and more rows are fetched at a time, up to a number of bytes', async (t) => {
+  const sizes = watchSizes(t)
   const pool = openPool(t, url)
   const sizesOf = async (text: string, batchSize?: number) => {
-    sizes = []
+    sizes.length = 0
     await collect(cursorRows(pool, text, [], { batchSize }))
-    return sizes
+    return [...sizes]
   }
   t.strictSame(await sizesOf('SELECT generate_series(1, 700)'), [100, 200, 400, 800])
   t.strictSame(
@@ -116,11 +125,40 @@ t.test('more and more rows are fetched at a time, up to a number of bytes', asyn
     (await sizesOf("SELECT repeat('x', 100000) FROM generate_series(1, 102)")).slice(0, 3),
     [100, 1, 1]
   )
+  const names = Array.from({ length: 60 }, (_, n) => `'text' AS c${n}`)
+  const wide = await sizesOf(`SELECT ${names} FROM generate_series(1, 200)`)
+  t.strictSame(wide, [100, 68, 68, 68], 'cells take memory, too')
   // Those of a slow statement do not wait for many others.
   t.strictSame(await sizesOf('SELECT pg_sleep(0.011) FROM generate_series(1, 110)'), [100, 100, 100])
   t.strictSame(await sizesOf('SELECT null FROM generate_series(1, 5)'), [100, 100])
   t.strictSame(await sizesOf('SELECT generate_series(1, 5)', 3), [3, 3, 3])
   t.strictSame(await sizesOf('SELECT 1 WHERE false'), [100])
+})
+
+t.test('the next batch is asked for when three quarters of one have been taken', async (t) => {
+  const sizes = watchSizes(t)
+  const rows = iterate(cursorRows(openPool(t, url), 'SELECT generate_series(1, 1000)'))
+  for (let row = 0; row < 74; row++) await rows.next()
+  t.strictSame(sizes, [100])
+  await rows.next()
+  t.strictSame(sizes, [100, 200])
+  await rows.return()
+})
+
+t.test('a row that has been taken is held no longer', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const rows = iterate(cursorRows(openPool(t, url), 'SELECT generate_series(1, 100)'))
+  const take = async () => new WeakRef((await rows.next()).value as TextRow)
+  const taken = [await take(), await take()]
+  // What a WeakRef is made of lives until the end of the turn.
+  await turn()
+  runInNewContext('gc')()
+  t.strictSame(
+    taken.map((row) => row.deref()),
+    [undefined, undefined]
+  )
+  t.strictSame((await rows.next()).value, ['3'])
+  await rows.return()
 })
 
 t.test('a Readable and yield* read it', async (t) => {
@@ -199,7 +237,8 @@ t.test('COPY takes no values', async (t) => {
   t.throws(() => copyRows(openPool(t, url), 'SELECT $1', [1]), { code: 'CSV_EXPORT_COPY_VALUES' })
 })
 
-t.test('pg-cursor hands over the names where they are read', async (t) => {
-  const { default: Cursor } = await import('pg-cursor')
-  t.type((Cursor.prototype as unknown as Record<string, unknown>).handleRowDescription, 'function')
+t.test('pg-cursor hands over names and rows where they are read', async (t) => {
+  for (const name of ['handleRowDescription', 'handleDataRow']) {
+    t.type((Cursor.prototype as unknown as Record<string, unknown>)[name], 'function')
+  }
 })
