@@ -5,60 +5,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { Receipt } from '../../plugins/csv-export/index.ts'
 import { serve } from '../helper.ts'
+import { frame, full, largest, largestWindows, request, sleepingClient } from '../sleeping-client.ts'
 
 // Each waits most of its time.
 t.jobs = 4
 const options = { buffered: true, timeout: 120_000 }
 t.setTimeout(150_000)
 
-/** How a client begins: https://www.rfc-editor.org/rfc/rfc9113#section-3.4 */
-const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
-const largest = 2 ** 31 - 1
-
-function frame(type: number, flags: number, stream: number, payload = Buffer.alloc(0)): Buffer {
-  const head = Buffer.alloc(9)
-  head.writeUIntBE(payload.length, 0, 3)
-  head.set([type, flags], 3)
-  head.writeUInt32BE(stream, 5)
-  return Buffer.concat([head, payload])
-}
-
-const ofNumber = (number: number) => {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(number)
-  return bytes
-}
-
-/** SETTINGS with the largest window of a stream, and the same for the connection. */
-const largestWindows = [
-  frame(4, 0, 0, Buffer.concat([Buffer.from([0, 4]), ofNumber(largest)])),
-  frame(8, 0, 0, ofNumber(largest - 65_535))
-]
-
-/** GET, http and the path / are entries of HPACK's table; the authority is "a". */
-const request = frame(1, 5, 1, Buffer.from([0x82, 0x86, 0x84, 0x41, 1, 0x61]))
-
-/** Its system takes what it has room for, and its program nothing. */
-function sleepingClient(t: Test, url: string, frames: Buffer[]): Socket {
-  const socket = connectSocket({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
-  t.teardown(() => socket.destroy())
-  socket.on('error', () => {}).pause()
-  socket.write(Buffer.concat([preface, ...frames]))
-  return socket
-}
-
-/** /index.html, which is an entry of the table as well, in a stream of its own. */
-const otherRequest = frame(1, 5, 3, Buffer.from([0x82, 0x86, 0x85, 0x41, 1, 0x61]))
-
 async function* endless() {
   for (let id = 0; ; id++) yield { id, text: 'x'.repeat(1_000) }
-}
-
-/** Resolves when the system takes no more for now. */
-async function full(socket: Socket): Promise<void> {
-  for (let before = -1; socket.bytesWritten !== before || before === 0; await sleep(500)) {
-    before = socket.bytesWritten
-  }
 }
 
 /** Of what all streams have at a time, the system takes a part every 20 s. */
@@ -145,20 +100,6 @@ t.test('the connection of one whose export has stalled on HTTP/2 is closed', { .
   t.equal((await promise).status, 'client_stalled')
   await closed
   t.pass('though its client still has it open')
-})
-
-t.test('others of its connection have stalled, too', { ...options }, async (t) => {
-  const { promise, resolve } = Promise.withResolvers<Receipt>()
-  const { url } = await serve(
-    t,
-    (app) => {
-      app.get('/', (_request, reply) => reply.csv(endless(), { maxDuration: 2_000 }))
-      app.get('/index.html', (_request, reply) => reply.csv(endless(), { onReceipt: resolve }))
-    },
-    { http2: true }
-  )
-  sleepingClient(t, url, [...largestWindows, request, otherRequest])
-  t.match(await promise, { status: 'client_stalled', errorCode: 'CSV_EXPORT_CLIENT_STALLED' })
 })
 
 t.test('a slow one gets the end of a whole file when the server closes', { ...options }, async (t) => {

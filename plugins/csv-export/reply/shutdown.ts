@@ -58,7 +58,7 @@ export function watchSessions(server: FastifyInstance['server']): () => void {
 const patience = 10_000
 
 function closeSession(session: Http2Session, socket: Socket): void {
-  // What runs in it may take its time. Of a session that is over, the client still has to close its side.
-  destroyIfStuck(socket, patience, () => session.destroyed || Number(session.state.outboundQueueSize) > 0)
+  // What runs in it may take its time. Of a session that is over, which has none, the client still has to close its side.
+  destroyIfStuck(socket, patience, () => session.state.outboundQueueSize !== 0)
   session.close()
 }

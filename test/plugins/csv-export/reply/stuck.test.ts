@@ -2,7 +2,10 @@ import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { mock } from 'node:test'
 import t, { type Test } from 'tap'
+import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { destroyIfStuck } from '../../../../plugins/csv-export/reply/stuck.ts'
+import { gate, serve } from '../../../helper.ts'
+import { full, largestWindows, otherRequest, request, sleepingClient } from '../../../sleeping-client.ts'
 
 async function connection(t: Test): Promise<{ server: Socket; client: Socket }> {
   const listening: Server = createServer().listen(0, '127.0.0.1')
@@ -57,4 +60,25 @@ t.test('one whose stream has closed meanwhile is left alone', async (t) => {
   seconds(5)
   t.notOk(server.destroyed)
   server.destroy()
+})
+
+t.test('all that runs on it has stalled then', async (t) => {
+  const { opened: receipt, open: onReceipt } = gate<Receipt>()
+  const rows = () => Array.from({ length: 50_000 }, () => ['x'.repeat(1_000)])
+  const { app, url } = await serve(
+    t,
+    (app) => {
+      app.get('/', (_request, reply) => reply.csv(rows(), { header: false, report: 'one' }))
+      app.get('/index.html', (_request, reply) => reply.csv(rows(), { header: false, onReceipt }))
+    },
+    { http2: true }
+  )
+  const accepted = once(app.server, 'connection')
+  sleepingClient(t, url, [...largestWindows, request, otherRequest])
+  const [socket] = (await accepted) as [Socket]
+  await full(socket)
+  const one = app.csvExports.running().find(({ report }) => report === 'one')
+  t.ok(app.csvExports.end(one?.id ?? ''))
+  seconds(60)
+  t.match(await receipt, { status: 'client_stalled', errorCode: 'CSV_EXPORT_CLIENT_STALLED' })
 })
