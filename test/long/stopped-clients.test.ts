@@ -28,6 +28,7 @@ t.test(
       (app) => app.get('/', (_request, reply) => reply.csv(rows, { header: false })),
       { http2: true, defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
     )
+    const connection = once(app.server, 'connection')
     const client = connectHttp2(`http://127.0.0.1:${await slowLink(t, Number(new URL(url).port), 80_000)}`, {
       settings: { initialWindowSize: largest }
     })
@@ -39,7 +40,9 @@ t.test(
         .request({ ':path': '/' })
         .on('error', () => {})
         .resume()
-    while (app.csvExports.running().length < 100) await sleep(50)
+    const [socket] = (await connection) as [Socket]
+    await full(socket)
+    t.equal(app.csvExports.running().length, 100)
     const [first] = app.csvExports.running()
     t.ok(app.csvExports.end(first?.id ?? ''))
     await sleep(80_000)
@@ -110,7 +113,7 @@ t.test('a slow one gets the end of a whole file when the server closes', { ...op
     (app) => app.get('/', (_request, reply) => reply.csv(rows, { header: false, onReceipt: resolve })),
     { http2: true }
   )
-  const client = connectHttp2(`http://127.0.0.1:${await slowLink(t, Number(new URL(url).port))}`, {
+  const client = connectHttp2(`http://127.0.0.1:${await slowLink(t, Number(new URL(url).port), 100_000)}`, {
     settings: { initialWindowSize: 3_500_000 }
   })
   t.teardown(() => client.destroy())

@@ -74,6 +74,8 @@ const kept: Kept[] = []
 
 /** One of the last few if it was made for the same: to make one takes as long as some rows. */
 function stringifierFor(given: StringifyOptions): Kept {
+  // What may be changed later, such as a list of patterns, is compared with nothing.
+  if (Object.values(given).some((value) => typeof value === 'object')) return create(given)
   const found = kept.findIndex((other) => isSame(other.given, given))
   const [stringifier = create(given)] = found === -1 ? [] : kept.splice(found, 1)
   kept.unshift(stringifier)
@@ -86,13 +88,9 @@ function create(given: StringifyOptions): Kept {
   return { given, insides, settings: { ...insides.options } }
 }
 
-/** Not of what may be changed later, such as a list of patterns. */
 function isSame(one: StringifyOptions, other: StringifyOptions): boolean {
   const names = Object.keys(one) as (keyof StringifyOptions)[]
-  return (
-    names.length === Object.keys(other).length &&
-    names.every((name) => one[name] === other[name] && typeof one[name] !== 'object')
-  )
+  return names.length === Object.keys(other).length && names.every((name) => one[name] === other[name])
 }
 
 /** Our settings as csv-stringify's options. Columns and casts are not among them: what a cell is, it need not know. */

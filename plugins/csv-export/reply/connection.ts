@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { attempt } from '../guard.ts'
 import { destroyIfStuck } from './stuck.ts'
+import { transportBelow } from './transport.ts'
 
 const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, 'headersSent') as {
   get(): boolean
@@ -77,31 +78,28 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
   raw.destroy()
 }
 
-/** Milliseconds. Other streams of the connection may be whole, and slow. */
-const patience = 60_000
-
 function breakStream(stream: ServerHttp2Stream): void {
   const socket = socketBelow(stream.session)
   stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   if (socket === null || stream.destroyed) return
-  stream.once(
-    'close',
-    destroyIfStuck(socket, patience, () => true)
-  )
+  const leaveAlone = destroyIfStuck(socket, () => true)
+  stream.once('close', leaveAlone)
 }
 
 function reset(socket: Socket): void {
-  const { _parent: transport } = socket as Socket & { _parent?: Socket | null }
-  // Node ends the connection of a client that has ended its own side. Once that end has been given to the operating
-  // system, a reset fails and the socket stays open for good.
-  const { writableEnded, writableFinished, writableLength } = socket
-  // Such a socket is met for less than a turn of the event loop, where a hook reads the body.
-  /* c8 ignore next */
-  const isEnding = writableEnded && !writableFinished && writableLength === 0
+  const transport = transportBelow(socket)
   try {
     // A TLS socket has no reset of its own, and its orderly close is how HTTP/1.0 ends a whole body.
-    if (!isEnding) (transport ?? socket).resetAndDestroy()
+    if (!isEnding(socket) && !isEnding(transport)) transport.resetAndDestroy()
   } catch {
     // A UNIX socket cannot be reset: on HTTP/1.1 the missing last chunk shows the break.
   }
+}
+
+/**
+ * Whether its end is being given to the operating system: a reset fails then, and the socket stays open for good. Node ends the
+ * connection of a client that has ended its own side, and the server's own code may end what is below TLS.
+ */
+function isEnding({ writableEnded, writableFinished, writableLength }: Socket): boolean {
+  return writableEnded && !writableFinished && writableLength === 0
 }

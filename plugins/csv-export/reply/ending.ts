@@ -216,13 +216,14 @@ function isClosedByClient(socket: Socket): boolean {
 
 /**
  * An error of the network, or of what the client has sent, or not in time. A write that waits is cancelled by whoever
- * closes the socket on this side, and an error of another connection, as to a database, is the server's.
+ * closes the socket on this side, below TLS a later one fails, and an error of another connection, as to a database, is the
+ * server's.
  */
 function isOfClient(error: unknown): boolean {
   const { code, syscall = 'read' } = (error ?? {}) as { code?: unknown; syscall?: unknown }
   return (
     typeof code === 'string' &&
-    code !== 'ECANCELED' &&
+    !['ECANCELED', 'EBADF'].includes(code) &&
     ['read', 'write', 'shutdown'].includes(String(syscall)) &&
     /^(E[A-Z]+$|HPE_|ERR_SSL_|ERR_TLS_|ERR_HTTP_REQUEST_TIMEOUT$|ERR_HTTP2_)/.test(code)
   )

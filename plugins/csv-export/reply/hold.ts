@@ -3,6 +3,7 @@ import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import { attempt } from '../guard.ts'
 import { isHttp2 } from './connection.ts'
+import { transportBelow } from './transport.ts'
 
 type Method = (...args: unknown[]) => unknown
 
@@ -34,13 +35,18 @@ export function holdReply(
   }
 }
 
-/** As `holdReply()`, for the connection below it on HTTP/1. */
+/** As `holdReply()`, for the connection below it on HTTP/1, and what is below that: a reset fails where either is ending. */
 export function holdSocketEnd(
   socket: Socket,
   isEnd: () => boolean,
   onOthers: (error: unknown) => void
 ): () => void {
-  return take(socket, 'end', () => !isEnd(), onOthers)
+  const releases = [...new Set([socket, transportBelow(socket)])].map((owner) =>
+    take(owner, 'end', () => !isEnd(), onOthers)
+  )
+  return () => {
+    for (const release of releases) release()
+  }
 }
 
 /** As `holdReply()`, for what destroys a reply of HTTP/1: once its connection has gone, that is no news. */
@@ -84,8 +90,10 @@ export function holdConnection(socket: HeldSocket, onWrong: (error: unknown) => 
 }
 
 function resetWhenDestroyed(socket: Socket): () => void {
-  const { _parent } = socket as { _parent?: Socket | null }
-  const transport = (_parent ?? socket) as { resetAndClosing?: boolean; _handle?: { reset?: unknown } | null }
+  const transport = transportBelow(socket) as {
+    resetAndClosing?: boolean
+    _handle?: { reset?: unknown } | null
+  }
   if (typeof transport._handle?.reset !== 'function') return () => {}
   transport.resetAndClosing = true
   return () => {

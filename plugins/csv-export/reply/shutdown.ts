@@ -51,14 +51,8 @@ export function watchSessions(server: FastifyInstance['server']): () => void {
   }
 }
 
-/**
- * Milliseconds that a client may be silent while the server waits for it. One that still reads the end of its file from a slow
- * link says so now and then.
- */
-const patience = 10_000
-
 function closeSession(session: Http2Session, socket: Socket): void {
   // What runs in it may take its time. Of a session that is over, which has none, the client still has to close its side.
-  destroyIfStuck(socket, patience, () => session.state.outboundQueueSize !== 0)
+  destroyIfStuck(socket, () => session.state.outboundQueueSize !== 0)
   session.close()
 }

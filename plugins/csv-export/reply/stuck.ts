@@ -3,6 +3,12 @@ import type { Socket } from 'node:net'
 /** Milliseconds between two looks. */
 const interval = 1_000
 
+/**
+ * Milliseconds. A slow client may be honest: its system takes large pieces, seldom, and itself it says something after half of a
+ * window. 3 MB at 100 kB/s, with as large a window, are silent for 17 s.
+ */
+export const patience = 60_000
+
 /** Of connections that were destroyed for it. */
 const silences = new WeakMap<Socket, number>()
 
@@ -15,11 +21,10 @@ export function silenceOf(socket: Socket): number | undefined {
  * Destroys the connection of an HTTP/2 session whose client has taken and sent nothing for so long: its machine sleeps, say.
  * What would end a stream, or the session, waits behind what the client does not take, for good. A connection of HTTP/1 is
  * reset instead.
- * @param patience milliseconds; the kernel of a slow client takes large pieces, seldom
  * @param isAwaited whether something waits for the client
  * @returns leaves it alone
  */
-export function destroyIfStuck(socket: Socket, patience: number, isAwaited: () => boolean): () => void {
+export function destroyIfStuck(socket: Socket, isAwaited: () => boolean): () => void {
   let moved = bytesMoved(socket)
   let waited = 0
   const look = () => {

@@ -30,7 +30,14 @@ interface Begun {
 async function begin(
   t: Test,
   protocol: 'http1' | 'http2' | 'tls',
-  { server = {}, ...options }: { server?: object; whileRunning?(reply: FastifyReply): void } = {}
+  {
+    server = {},
+    ...options
+  }: {
+    server?: object
+    whileRunning?(reply: FastifyReply, accepted: Socket): void
+    next?: object | undefined
+  } = {}
 ): Promise<Begun> {
   const { opened: receipt, open: onReceipt } = gate<Receipt>()
   const { opened: accepted, open: onAccepted } = gate<Socket>()
@@ -43,7 +50,8 @@ async function begin(
         reply.csv(async function* ({ signal }) {
           yield { a: 1 }
           await setTimeout(20)
-          options.whileRunning?.(reply)
+          options.whileRunning?.(reply, await accepted)
+          if (options.next) yield options.next
           await setTimeout(2_000, undefined, { signal }).catch(() => {})
         })
       )
@@ -121,6 +129,25 @@ for (const protocol of ['http1', 'http2'] as const) {
     })
   }
 }
+
+t.test(
+  'nor is the TCP connection below TLS, be there more to write or not',
+  { skip: skipWithout('openssl', 'openssl', 'version') },
+  async (t) => {
+    const { key, certificate, remove } = makeCertificate()
+    t.teardown(remove)
+    const server = { https: { key: readFileSync(key), cert: readFileSync(certificate) } }
+    for (const next of [undefined, { a: 'x'.repeat(100_000) }]) {
+      for (const end of ['end', 'destroy', 'resetAndDestroy', 'destroySoon'] as const) {
+        t.test(`${end}(), ${next === undefined ? 'nothing' : 'a chunk'} to write`, async (t) => {
+          const whileRunning = (_reply: FastifyReply, accepted: Socket) => void accepted[end]()
+          const { receipt } = await begin(t, 'tls', { server, next, whileRunning })
+          t.match(await receipt, { status: 'source_failed', errorCode: 'CSV_EXPORT_BODY_DESTROYED' })
+        })
+      }
+    }
+  }
+)
 
 // Until its connection ends, Node 22 says nothing of it, and its server waits for the session.
 const untold = Number.parseInt(process.versions.node, 10) < 24 && 'Node 22'

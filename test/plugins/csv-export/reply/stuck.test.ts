@@ -3,7 +3,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { mock } from 'node:test'
 import t, { type Test } from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
-import { destroyIfStuck } from '../../../../plugins/csv-export/reply/stuck.ts'
+import { destroyIfStuck, patience } from '../../../../plugins/csv-export/reply/stuck.ts'
 import { gate, serve } from '../../../helper.ts'
 import { full, largestWindows, otherRequest, request, sleepingClient } from '../../../sleeping-client.ts'
 
@@ -19,6 +19,8 @@ async function connection(t: Test): Promise<{ server: Socket; client: Socket }> 
   return { server, client }
 }
 
+const most = patience / 1_000
+
 function seconds(count: number): void {
   for (let passed = 0; passed < count; passed++) mock.timers.tick(1_000)
 }
@@ -28,14 +30,14 @@ t.afterEach(() => mock.timers.reset())
 
 t.test('a connection on which nothing moves is destroyed', async (t) => {
   const { server, client } = await connection(t)
-  destroyIfStuck(server, 3_000, () => true)
-  seconds(2)
+  destroyIfStuck(server, () => true)
+  seconds(most - 1)
   client.write('a')
   await once(server.resume(), 'data')
-  seconds(3)
+  seconds(most)
   t.notOk(server.destroyed, 'the client has sent something meanwhile')
   await new Promise((resolve) => server.write('a', resolve))
-  seconds(3)
+  seconds(most)
   t.notOk(server.destroyed, 'the client has taken something meanwhile')
   seconds(1)
   t.ok(server.destroyed)
@@ -44,20 +46,20 @@ t.test('a connection on which nothing moves is destroyed', async (t) => {
 t.test('one on which nothing is awaited is left alone', async (t) => {
   const { server } = await connection(t)
   let isAwaited = false
-  destroyIfStuck(server, 1_000, () => isAwaited)
-  seconds(5)
+  destroyIfStuck(server, () => isAwaited)
+  seconds(2 * most)
   t.notOk(server.destroyed)
   isAwaited = true
-  seconds(1)
+  seconds(most)
   t.ok(server.destroyed)
 })
 
 t.test('one whose stream has closed meanwhile is left alone', async (t) => {
   const { server } = await connection(t)
-  const leaveAlone = destroyIfStuck(server, 2_000, () => true)
+  const leaveAlone = destroyIfStuck(server, () => true)
   seconds(1)
   leaveAlone()
-  seconds(5)
+  seconds(2 * most)
   t.notOk(server.destroyed)
   server.destroy()
 })
@@ -79,6 +81,6 @@ t.test('all that runs on it has stalled then', async (t) => {
   await full(socket)
   const one = app.csvExports.running().find(({ report }) => report === 'one')
   t.ok(app.csvExports.end(one?.id ?? ''))
-  seconds(60)
+  seconds(most)
   t.match(await receipt, { status: 'client_stalled', errorCode: 'CSV_EXPORT_CLIENT_STALLED' })
 })
