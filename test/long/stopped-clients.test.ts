@@ -9,8 +9,8 @@ import { frame, full, largest, largestWindows, request, sleepingClient } from '.
 
 // Each waits most of its time.
 t.jobs = 4
-const options = { buffered: true, timeout: 120_000 }
-t.setTimeout(150_000)
+const options = { buffered: true, timeout: 240_000 }
+t.setTimeout(300_000)
 
 async function* endless() {
   for (let id = 0; ; id++) yield { id, text: 'x'.repeat(1_000) }
