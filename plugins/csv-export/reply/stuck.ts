@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { transportBelow } from './transport.ts'
 
 /** Milliseconds between two looks. */
 const interval = 1_000
@@ -48,7 +49,6 @@ export function destroyIfStuck(socket: Socket, isAwaited: () => boolean): () => 
  * none of it: Node hands over what all streams have at a time, for which a slow client may need minutes.
  */
 function bytesMoved(socket: Socket): number {
-  const { _parent } = socket as { _parent?: Socket | null }
-  const { _handle } = (_parent ?? socket) as { _handle?: { writeQueueSize?: number } | null }
+  const { _handle } = transportBelow(socket) as { _handle?: { writeQueueSize?: number } | null }
   return socket.bytesRead + socket.bytesWritten - (_handle?.writeQueueSize ?? 0)
 }
