@@ -7,7 +7,7 @@ import { attempt, guarded } from '../guard.ts'
 import { breakConnection, headHasGone, injectedStream, isHttp2, socketBelow } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
 import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './hold.ts'
-import { silenceOf } from './stuck.ts'
+import { silenceOf } from './sockets.ts'
 
 /**
  * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none

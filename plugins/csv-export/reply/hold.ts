@@ -3,7 +3,7 @@ import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import { attempt } from '../guard.ts'
 import { isHttp2 } from './connection.ts'
-import { transportBelow } from './transport.ts'
+import { transportBelow } from './sockets.ts'
 
 type Method = (...args: unknown[]) => unknown
 

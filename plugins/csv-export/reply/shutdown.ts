@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { socketBelow } from './connection.ts'
 import { onHead, retryAfter } from './headers.ts'
-import { destroyIfStuck } from './stuck.ts'
+import { destroyIfStuck } from './sockets.ts'
 
 /** When the close of a server began. */
 const closings = new WeakMap<object, number>()

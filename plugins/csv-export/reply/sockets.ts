@@ -1,5 +1,9 @@
 import type { Socket } from 'node:net'
-import { transportBelow } from './transport.ts'
+
+/** The connection of TCP, or a UNIX socket: of TLS, the one below it. */
+export function transportBelow(socket: Socket): Socket {
+  return (socket as { _parent?: Socket | null })._parent ?? socket
+}
 
 /** Milliseconds between two looks. */
 const interval = 1_000

@@ -3,7 +3,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { mock } from 'node:test'
 import t, { type Test } from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
-import { destroyIfStuck, patience } from '../../../../plugins/csv-export/reply/stuck.ts'
+import { destroyIfStuck, patience } from '../../../../plugins/csv-export/reply/sockets.ts'
 import { gate, serve } from '../../../helper.ts'
 import { full, largestWindows, otherRequest, request, sleepingClient } from '../../../sleeping-client.ts'
 
