@@ -72,10 +72,10 @@ export async function connect(t: Test, url: string): Promise<pg.Client> {
  * Gives the app a report of millions of rows, of which no more than the sockets' buffers hold are sent ahead of a
  * client: it is still under way when the client has seen its first rows. `limit=20000` makes it short again.
  */
-export async function makeReportBig(url: string): Promise<void> {
+export async function makeReportBig(url: string, times = 50): Promise<void> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
-  const big = 'SELECT a.* FROM cargoes a, generate_series(1, 50) ORDER BY a.id'
+  const big = `SELECT a.* FROM cargoes a, generate_series(1, ${times}) ORDER BY a.id`
   await client.query(`CREATE SCHEMA big; CREATE VIEW big.cargoes AS ${big}`)
   await client.query('ALTER ROLE postgres SET search_path = big, public')
   // A crash would take back what the embedded PostgreSQL has not written yet.

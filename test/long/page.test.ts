@@ -18,7 +18,8 @@ const skip = skipWithout('Chromium (chromium)', 'chromium', '--version')
 
 t.test('the part for people of the page', { skip }, async (t) => {
   const databaseUrl = await startDatabase(t)
-  await makeReportBig(databaseUrl)
+  // Its run is not to end before it has been seen to grow, and is cancelled then.
+  await makeReportBig(databaseUrl, 500)
   const env = { ...process.env, DATABASE_URL: databaseUrl, HOST: '127.0.0.1', PORT: '0' }
   const server = spawn(process.execPath, ['server.ts'], {
     cwd: root,
