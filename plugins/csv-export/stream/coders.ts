@@ -10,8 +10,11 @@ export interface Coder {
   flush(onFlushed: () => void): void
 }
 
-/** A stream's default would have a client that stalls hold four times the coded bytes. */
-const buffering = { highWaterMark: 16_384 }
+/**
+ * A stream's default would have a client that stalls hold four times the coded bytes. Smaller pieces than these come out of a
+ * pool of Node, and keep all of a slab of it that others have left.
+ */
+const buffering = { highWaterMark: 16_384, chunkSize: 32_768 }
 
 /**
  * Windows of 64 KiB and less, and small tables: larger ones would make CSV a few percent smaller, and cost a stalled client
