@@ -1,5 +1,6 @@
 import { EventEmitter, once } from 'node:events'
-import { get as httpGet } from 'node:http'
+import { createServer, get as httpGet } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { compose, Readable, Transform } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -532,4 +533,32 @@ t.test('what Node composes of streams ends no process when its last row breaks t
       await turns(3)
     })
   }
+})
+
+t.test('a response of another server ends no process when its export is let go of', async (t) => {
+  const upstream = createServer((_request, response) => response.write('id\n1\n')).listen(0, '127.0.0.1')
+  await once(upstream, 'listening')
+  t.teardown(() => {
+    upstream.closeAllConnections()
+    upstream.close()
+  })
+  const { port } = upstream.address() as AddressInfo
+  // So that its request is left without a listener.
+  const open = async () => (await once(httpGet({ port, host: '127.0.0.1', agent: false }), 'response'))[0]
+  const { url, receipt } = await watch(t, (app) => {
+    const options: CsvOptions<any> = { encoded: true, maxDuration: 200 }
+    app.get('/given', async (_request, reply) => reply.csv<any>(await open(), options))
+    app.get('/opened', (_request, reply) => reply.csv<any>(open, options))
+  })
+  for (const path of ['given', 'opened']) {
+    await t.rejects(
+      fetch(`${url}/${path}`).then((response) => response.text()),
+      path
+    )
+  }
+  t.match(await receipt(1), { status: 'limit_reached' })
+  await fetch(`${url}/given`, { method: 'HEAD' })
+  await fetch(`${url}/given`, { headers: { range: 'bytes=5-' } })
+  await turns(10)
+  t.pass('the process lives')
 })

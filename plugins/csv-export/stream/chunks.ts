@@ -95,7 +95,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
     this.#reader = reader
     if (this.#joiner.isFull || this.#isOver()) this.#give()
     else if (this.#state === 'waiting') this.#checkForPause()
-    else if (this.#state === 'closed') this.#open().then(this.#takeInTurn).catch(this.fail)
+    else if (this.#state === 'closed') this.#open().then(this.#takeInTurn).catch(this.#failTaking)
     else if (this.#state === 'resting') this.#takeInTurn()
     return reader.promise
   }
@@ -197,8 +197,7 @@ export class Chunks<T> implements AsyncIterableIterator<Buffer, undefined> {
   }
 
   readonly #failTaking = (error: unknown): void => {
-    this.#source.endIfAsked()
-    this.fail(error)
+    this.fail(this.#source.setFailed(error))
   }
 
   async #open(): Promise<void> {

@@ -6,7 +6,7 @@ import {
   CSV_EXPORT_SOURCE_FAILED,
   CSV_EXPORT_SOURCE_USED
 } from '../errors.ts'
-import { toError } from '../guard.ts'
+import { attempt, textOf, toError } from '../guard.ts'
 import {
   claim,
   isClaimed,
@@ -36,6 +36,17 @@ export const emptyBatch: IteratorYieldResult<never> = { done: false, value: unde
 
 /** In the place of an iterator that is over: there is nothing to return. */
 const over = {} as Iterator<never>
+
+/**
+ * What a source is told by its signal. One that fails with it before its own export has ended waits for something that another
+ * export has ended, such as a query of both: neither its client nor its server has done that.
+ */
+const endsOfReplies: unknown[] = [
+  'CSV_EXPORT_CLIENT_GONE',
+  'CSV_EXPORT_CLIENT_STALLED',
+  'CSV_EXPORT_SERVER_CLOSING',
+  'CSV_EXPORT_SERVER_ENDED'
+]
 
 interface Batches<T> {
   next(): IteratorResult<readonly T[]> | PromiseLike<IteratorResult<readonly T[]>>
@@ -126,9 +137,17 @@ export class Source<T> {
     this.#isAsked = false
   }
 
-  /** What was asked for a step has failed. As in a loop of the language, an iterator is over then. */
-  endIfAsked(): void {
+  /**
+   * What was asked for the items, or for a step, has failed. As in a loop of the language, an iterator is over then.
+   * @returns what is to be told of it
+   */
+  setFailed(error: unknown): unknown {
     if (this.#isAsked) this.#iterator = over
+    const code = attempt(() => (error as { code?: unknown }).code)
+    if (!endsOfReplies.includes(code)) return error
+    return new CSV_EXPORT_SOURCE_FAILED(`what it waited for ended with another export: ${textOf(error)}`, {
+      cause: error
+    })
   }
 
   #nextOfBatch(): IteratorResult<T> {
@@ -173,7 +192,7 @@ export class Source<T> {
 
   /** The items have ended by themselves: there is nothing to let go of. @throws if some of them are missing */
   end(): void {
-    if (isCutShort(this.#input)) throw new CSV_EXPORT_SOURCE_FAILED('its stream was destroyed before its end')
+    if (isCutShort(this.#input)) throw new CSV_EXPORT_SOURCE_FAILED('its stream was cut off before its end')
     this.#released = true
     unguard(this.#input)
   }
@@ -248,7 +267,11 @@ function ignore(): void {}
 
 /** An 'error' event of a stream that nobody iterates yet, or any more, must not end the process. */
 function guard(items: unknown): void {
-  if (items instanceof EventEmitter) items.on('error', ignore)
+  if (!(items instanceof EventEmitter)) return
+  items.on('error', ignore)
+  // A response of `http.get()` that is destroyed with a reason has its request emit it.
+  const { req } = items as { req?: unknown }
+  if (req instanceof EventEmitter) req.on('error', ignore)
 }
 
 /** A stream, which is of no use to anybody else, may fail long after it was let go of. Another emitter may be shared. */

@@ -4,7 +4,10 @@ export interface NodeStream extends NodeJS.ReadableStream {
   readableFlowing?: boolean | null
   readableEnded?: boolean
   readableDidRead?: boolean
+  readableAborted?: boolean
   errored?: Error | null
+  /** Of one of HTTP/2. */
+  rstCode?: number
   destroy?(error?: Error): unknown
   _readableState?: { endEmitted?: boolean; destroyed?: boolean }
 }
@@ -46,12 +49,14 @@ function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream)
 }
 
 /**
- * Whether a stream that says that it is done was destroyed before its end. readable-stream before version 4 says no more
- * of that: `pump()` destroys what it feeds so, when something before it fails.
+ * Whether a stream that says that it is done has not come to its end. One that emits 'error' without an error says so, as does
+ * one of HTTP/2 whose connection was closed.
  */
 export function isCutShort(items: object): boolean {
   if (!isNodeStream(items)) return false
-  const { readableDidRead, _readableState: state } = items
+  const { readableAborted, rstCode, readableDidRead, _readableState: state } = items
+  if (readableAborted || rstCode) return true
+  // readable-stream before version 4: `pump()` destroys what it feeds so, when something before it fails.
   return readableDidRead === undefined && state?.destroyed === true && state.endEmitted === false
 }
 

@@ -333,3 +333,48 @@ t.test('a reader of inject() that takes nothing is stalled behind a stage of a h
   t.match(await receipt, { status: 'client_stalled' })
   await destroyed
 })
+
+t.test('an export that fails with the end of another has not been left by its client', async (t) => {
+  for (const place of ['while it is opened', 'before its first row', 'after it']) {
+    const waits = [gate(), gate()]
+    const receipts: Receipt[] = []
+    let shared: Promise<never> | undefined
+    let waiting = 0
+    const wait = (signal: AbortSignal) => {
+      shared ??= once(signal, 'abort').then(() => Promise.reject(signal.reason))
+      waits[waiting++]?.open()
+      return shared
+    }
+    const { url } = await serve(
+      t,
+      (app) => {
+        app.get('/', (_request, reply) =>
+          reply.csv<object>(async ({ signal }) => {
+            if (place === 'while it is opened') await wait(signal)
+            return (async function* () {
+              if (place === 'after it') yield { a: 1 }
+              await wait(signal)
+            })()
+          })
+        )
+      },
+      { defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+    )
+    const leaving = new AbortController()
+    const first = fetch(url, { signal: leaving.signal }).then((response) => response.text())
+    await waits[0]?.opened
+    const second = fetch(url)
+    await waits[1]?.opened
+    if (place === 'after it') await second
+    leaving.abort()
+    await t.rejects(first)
+    const outcome = second.then(async (response) => (await response.text()) && response.status)
+    if (place === 'after it') await t.rejects(outcome, place)
+    else t.equal(await outcome, 500, place)
+    await until(() => receipts.length === 2)
+    t.same(receipts.map(({ errorCode }) => errorCode).sort(), [
+      'CSV_EXPORT_CLIENT_GONE',
+      'CSV_EXPORT_SOURCE_FAILED'
+    ])
+  }
+})

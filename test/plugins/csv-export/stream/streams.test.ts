@@ -1,4 +1,6 @@
 import { once } from 'node:events'
+import { connect, createServer, type ServerHttp2Stream } from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import { PassThrough, Readable, Writable } from 'node:stream'
 import t from 'tap'
 import type { CsvOptions, Receipt } from '../../../../plugins/csv-export/index.ts'
@@ -288,10 +290,54 @@ t.test('one of readable-stream 3 that is destroyed before its end is no whole fi
     Object.assign(state, { destroyed: false })
     t.match(await (await ask(way, 'destroyed')).json(), {
       code: 'CSV_EXPORT_SOURCE_FAILED',
-      message: 'the source failed: its stream was destroyed before its end'
+      message: 'the source failed: its stream was cut off before its end'
     })
     t.match(receipts.pop(), { status: 'source_failed', errorCode: 'CSV_EXPORT_SOURCE_FAILED' }, way)
   }
+})
+
+t.test("nor is one that emits 'error' without an error", async (t) => {
+  const failing = (error?: unknown) => () => {
+    const stream = new Readable({ objectMode: true, read() {} })
+    stream.push(rows[0])
+    setTimeout(() => stream.emit('error', error), 50)
+    return stream
+  }
+  const { ask, receipts } = await serveStreams(t, {
+    undefined: failing(),
+    null: failing(null),
+    'an empty text': failing('')
+  })
+  for (const name of ['undefined', 'null', 'an empty text']) {
+    for (const way of ways) {
+      await t.rejects(
+        ask(way, name).then((response) => response.text()),
+        `${name}, ${way}`
+      )
+      t.match(receipts.pop(), { status: 'source_failed', errorCode: 'CSV_EXPORT_SOURCE_FAILED' })
+    }
+  }
+})
+
+t.test('nor one of HTTP/2 whose connection is closed', async (t) => {
+  const upstream = createServer()
+  upstream.on('stream', (stream: ServerHttp2Stream) => {
+    stream.respond({ ':status': 200 })
+    stream.write('id\n1\n')
+    stream.on('error', () => {})
+    setTimeout(() => stream.session?.destroy(), 50)
+  })
+  upstream.listen(0, '127.0.0.1')
+  await once(upstream, 'listening')
+  t.teardown(() => upstream.close())
+  const { port } = upstream.address() as AddressInfo
+  const client = connect(`http://127.0.0.1:${port}`).on('error', () => {})
+  t.teardown(() => client.destroy())
+  const { url, log } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => reply.csv<any>(client.request({ ':path': '/' }), { encoded: true }))
+  })
+  await t.rejects(fetch(url).then((response) => response.text()))
+  t.match(await log.find(/source_failed/), { export: { status: 'source_failed' } })
 })
 
 t.test('one that was empty is', async (t) => {
