@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import type Cursor from 'pg-cursor'
 import { CSV_EXPORT_EQUAL_NAMES, CSV_EXPORT_INVALID_OPTION } from './errors.ts'
-import { onCopy, onDescription, onRow } from './insides.ts'
+import { onCopy, onDescription, onRow, setReading } from './insides.ts'
 import { peer } from './peers.ts'
 import type { Session } from './session.ts'
 import type { SqlStatement } from './sql.ts'
@@ -23,7 +23,8 @@ export interface CursorRowsOptions {
   signal?: AbortSignal | undefined
   /**
    * Rows that are fetched at a time; the next ones come when three quarters of them are taken. By default 100, and then twice as
-   * many each time, up to about 128 KiB; 100 again where they have taken more than a second.
+   * many each time, up to about 128 KiB; 100 again where they have taken more than a second. Of rows that turn out to be larger,
+   * no more than about 256 KiB are held: the others wait on the server.
    */
   batchSize?: number | undefined
 }
@@ -90,6 +91,12 @@ const firstRows = 100
 /** Bytes of a batch, about. Each costs a round trip, and is held for a client that has stopped reading. */
 const mostHeld = 131_072
 
+/**
+ * Bytes of rows, about, at which no more are read until somebody has taken them: nobody knows before how large the rows of a
+ * batch are.
+ */
+const full = 2 * mostHeld
+
 /** What a string, and its place in the row, take besides its characters. */
 const bytesOfCell = 24
 
@@ -101,9 +108,16 @@ class CursorStatement implements Statement<TextRow> {
   readonly #cursor: Cursor
   readonly #batchSize: number | undefined
   #nextSize = firstRows
+  /** The one that is under way. */
+  #batch: Promise<void> | undefined
+  /** Its rows, and their bytes, about. */
+  #count = 0
+  #bytes = 0
+  /** Of these, the rows that are here, and their bytes. */
   #rows: TextRow[] = []
-  /** Bytes of these, about. */
   #held = 0
+  #onFull: () => void = noop
+  #isStopped = false
 
   constructor(cursor: Cursor, batchSize: number | undefined) {
     this.#cursor = cursor
@@ -122,23 +136,65 @@ class CursorStatement implements Statement<TextRow> {
       const expected = 'a statement that gives rows'
       session.end(new CSV_EXPORT_INVALID_OPTION('text', expected, 'COPY: see copyRows()'))
     })
-    onRow(cursor, (row, bytes) => {
-      this.#rows.push(row)
-      this.#held += bytes + row.length * bytesOfCell
-    })
+    onRow(cursor, this.#onRow)
     await session.submit(cursor, () => cursor.close())
   }
 
   async read(): Promise<TextRow[]> {
-    const startedAt = performance.now()
-    await this.#cursor.read(this.#batchSize ?? this.#nextSize)
-    const isSlow = performance.now() - startedAt >= slow
+    let isOver = false
+    while (this.#rows.length === 0 && !isOver) isOver = await this.#advance()
     const rows = this.#rows
-    const wanted = isSlow ? firstRows : Math.max(firstRows, 2 * rows.length)
-    const fitting = Math.floor((mostHeld * rows.length) / Math.max(1, this.#held))
-    this.#nextSize = Math.max(1, Math.min(wanted, fitting))
     this.#rows = []
     this.#held = 0
     return rows
   }
+
+  stop(): void {
+    this.#isStopped = true
+    this.#rows = []
+    // What is under way comes to its end only when it is read.
+    if (this.#batch !== undefined) setReading(this.#cursor, true)
+  }
+
+  readonly #onRow = (row: TextRow, bytes: number): void => {
+    if (this.#isStopped) return
+    const size = bytes + row.length * bytesOfCell
+    this.#rows.push(row)
+    this.#held += size
+    this.#count++
+    this.#bytes += size
+    if (this.#held < full) return
+    setReading(this.#cursor, false)
+    this.#onFull()
+  }
+
+  /** @returns whether there are no more rows */
+  async #advance(): Promise<boolean> {
+    if (this.#batch === undefined) this.#batch = this.#fetch()
+    else setReading(this.#cursor, true)
+    const isFull = new Promise<false>((resolve) => {
+      this.#onFull = () => resolve(false)
+    })
+    const isWhole = await Promise.race([this.#batch.then(() => true), isFull])
+    if (!isWhole) return false
+    this.#batch = undefined
+    return this.#count === 0
+  }
+
+  async #fetch(): Promise<void> {
+    this.#count = 0
+    this.#bytes = 0
+    const startedAt = performance.now()
+    try {
+      await this.#cursor.read(this.#batchSize ?? this.#nextSize)
+    } finally {
+      setReading(this.#cursor, true)
+    }
+    const isSlow = performance.now() - startedAt >= slow
+    const wanted = isSlow ? firstRows : Math.max(firstRows, 2 * this.#count)
+    const fitting = Math.floor((mostHeld * this.#count) / Math.max(1, this.#bytes))
+    this.#nextSize = Math.max(1, Math.min(wanted, fitting))
+  }
 }
+
+function noop(): void {}

@@ -50,6 +50,7 @@ export function send(client: pg.ClientBase, query: pg.Submittable): () => void {
 }
 
 interface CursorInsides {
+  connection: { stream: { pause(): void; resume(): void } }
   handleRowDescription(message: { fields: { name: string }[] }): void
   handleDataRow(message: { fields: (string | null)[]; length: number }): void
   handleCopyInResponse?(): void
@@ -73,6 +74,13 @@ export function onDescription(cursor: Cursor, listener: (names: string[]) => voi
 export function onRow(cursor: Cursor, listener: (row: (string | null)[], bytes: number) => void): void {
   const insides = cursor as unknown as CursorInsides
   insides.handleDataRow = ({ fields, length }) => listener(fields, length)
+}
+
+/** Reads no more of what the server sends, which then waits until somebody does; or reads on. */
+export function setReading(cursor: Cursor, isReading: boolean): void {
+  const { stream } = (cursor as unknown as CursorInsides).connection
+  if (isReading) stream.resume()
+  else stream.pause()
 }
 
 /** Calls back where the statement of a cursor is a COPY. pg would call what is not there, in a turn that nobody guards. */

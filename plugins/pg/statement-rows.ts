@@ -12,6 +12,8 @@ export interface Statement<T> {
   start(session: Session): Promise<void>
   /** The next ones; none at the end. */
   read(): Promise<readonly T[]>
+  /** Nobody wants what still comes. */
+  stop?(): void
 }
 
 /** The rows of one statement, in a transaction of its own. */
@@ -62,6 +64,7 @@ class StatementBatches<T> implements Batches<T> {
   }
 
   end(reason: unknown): void {
+    this.#statement?.stop?.()
     this.#session.end(reason)
   }
 

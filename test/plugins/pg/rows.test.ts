@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
@@ -133,6 +134,38 @@ t.test('more and more rows are fetched at a time, up to a number of bytes', asyn
   t.strictSame(await sizesOf('SELECT null FROM generate_series(1, 5)'), [100, 100])
   t.strictSame(await sizesOf('SELECT generate_series(1, 5)', 3), [3, 3, 3])
   t.strictSame(await sizesOf('SELECT 1 WHERE false'), [100])
+})
+
+t.test('rows that become large wait on the server until they are asked for', async (t) => {
+  const pool = openPool(t, url)
+  let socket: Socket | undefined
+  pool.on('connect', (client) => {
+    socket = (client as unknown as { connection: { stream: Socket } }).connection.stream
+  })
+  const text = `SELECT n, CASE WHEN n > 1000 THEN repeat('x', 100000) END
+    FROM generate_series(1, 1200) n`
+  const sizes = (await collect(cursorRows(pool, text))).map(([n, body]) => [Number(n), body?.length])
+  t.strictSame(
+    sizes,
+    Array.from({ length: 1200 }, (_, n) => [n + 1, n < 1000 ? undefined : 100_000])
+  )
+  const left = iterate(cursorRows(pool, text))
+  const before = socket?.bytesRead ?? 0
+  for (let row = 0; row < 1001; row++) await left.next()
+  await until(() => socket?.isPaused() === true)
+  const read = (socket?.bytesRead ?? 0) - before
+  t.ok(read < 2_000_000, `${read} bytes`)
+  await left.return()
+  await isUsable(t, pool)
+  t.equal(pool.totalCount, 1, 'it is the same connection')
+  const failing = "SELECT repeat('x', 100000), 1 / (90 - n) FROM generate_series(1, 90) n"
+  await t.rejects(collect(cursorRows(pool, failing)), { code: '22012' })
+  const cancelled = new AbortController()
+  const rows = iterate(cursorRows(pool, text.replace('1200', '100000'), [], { signal: cancelled.signal }))
+  for (let row = 0; row < 1001; row++) await rows.next()
+  await until(() => socket?.isPaused() === true)
+  cancelled.abort(new Error('enough'))
+  await t.rejects(Promise.resolve(rows.next()), { message: 'enough' })
 })
 
 t.test('the next batch is asked for when three quarters of one have been taken', async (t) => {
