@@ -50,7 +50,7 @@ import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
 import { watchWrongRequests } from './reply/hold.ts'
 import { RunningExports } from './reply/running.ts'
-import { prepareToClose, watchSessions } from './reply/shutdown.ts'
+import { onClosing, prepareToClose, watchSessions } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
@@ -141,7 +141,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   const running = new RunningExports(server)
   const closeSessions = watchSessions(app.server)
   watchWrongRequests(app.server)
-  app.addHook('preClose', async () => {
+  onClosing(app, async () => {
     const passed = prepareToClose(app)
     await running.close(Math.max(0, closeGrace - passed))
     closeSessions()

@@ -10,6 +10,25 @@ import { destroyIfStuck } from './sockets.ts'
 const closings = new WeakMap<object, number>()
 
 /**
+ * Calls back once when the server begins to close. Fastify's close waits for it, unless a preClose hook that comes first fails or
+ * takes too long: then it calls no other, and waits for what runs instead.
+ */
+export function onClosing(app: FastifyInstance, close: () => Promise<void>): void {
+  let closing: Promise<void> | undefined
+  const begin = (): Promise<void> => (closing ??= close())
+  app.addHook('preClose', begin)
+  app.addHook('onReady', (done) => {
+    // Of avvio, which begins with what came last: Fastify's own part, in which the hooks are called, was there before.
+    const { onClose } = app as { onClose?: (listener: (app: unknown, done: () => void) => void) => void }
+    onClose?.call(app, (_app, next) => {
+      begin()
+      next()
+    })
+    done()
+  })
+}
+
+/**
  * What Fastify's own close lacks for downloads, called when it begins: those refused meanwhile are told when to come
  * back, and a connection whose download ends meanwhile does not stay open for Fastify's keep-alive time of 72 s.
  * @returns milliseconds since it began: contexts that each have the plugin are closed one after the other

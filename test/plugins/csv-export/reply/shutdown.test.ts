@@ -234,3 +234,38 @@ t.test(
     await closed
   }
 )
+
+t.test(
+  'a preClose hook that comes first and fails, or takes too long, keeps no export running',
+  async (t) => {
+    const hooks = {
+      fails: () => Promise.reject(new Error('its own')),
+      'takes too long': () => new Promise<void>(() => {})
+    }
+    for (const [name, hook] of Object.entries(hooks)) {
+      for (const http2 of [false, true]) {
+        const { opened: receipt, open: onReceipt } = gate<Receipt>()
+        // Fastify has types of its own for HTTP/2.
+        const app = Fastify({ pluginTimeout: 1_100, forceCloseConnections: false, http2 } as object)
+        app.addHook('preClose', hook)
+        await app.register(csvExport, { closeGrace: 50, onReceipt })
+        app.get('/', (_request, reply) =>
+          reply.csv(async function* ({ signal }) {
+            yield { a: 1 }
+            await once(signal, 'abort')
+          })
+        )
+        const url = await app.listen({ host: '127.0.0.1', port: 0 })
+        const session = http2 ? connect(url) : undefined
+        session?.on('error', () => {})
+        const response = session?.request({ ':path': '/' }) ?? (await request(url, new Agent()))
+        response.on('error', () => {})
+        const ended = new Promise((resolve) => response.once('close', resolve))
+        await once(response, 'data')
+        await t.rejects(app.close(), `${name}, ${http2}`)
+        t.match(await receipt, { status: 'server_closing' })
+        await ended
+      }
+    }
+  }
+)
