@@ -116,7 +116,7 @@ class CursorStatement implements Statement<TextRow> {
   /** Of these, the rows that are here, and their bytes. */
   #rows: TextRow[] = []
   #held = 0
-  #onFull: () => void = noop
+  #full = Promise.withResolvers<false>()
   #isStopped = false
 
   constructor(cursor: Cursor, batchSize: number | undefined) {
@@ -165,17 +165,15 @@ class CursorStatement implements Statement<TextRow> {
     this.#bytes += size
     if (this.#held < full) return
     setReading(this.#cursor, false)
-    this.#onFull()
+    this.#full.resolve(false)
   }
 
   /** @returns whether there are no more rows */
   async #advance(): Promise<boolean> {
     if (this.#batch === undefined) this.#batch = this.#fetch()
     else setReading(this.#cursor, true)
-    const isFull = new Promise<false>((resolve) => {
-      this.#onFull = () => resolve(false)
-    })
-    const isWhole = await Promise.race([this.#batch.then(() => true), isFull])
+    this.#full = Promise.withResolvers()
+    const isWhole = await Promise.race([this.#batch.then(() => true), this.#full.promise])
     if (!isWhole) return false
     this.#batch = undefined
     return this.#count === 0
@@ -196,5 +194,3 @@ class CursorStatement implements Statement<TextRow> {
     this.#nextSize = Math.max(1, Math.min(wanted, fitting))
   }
 }
-
-function noop(): void {}
