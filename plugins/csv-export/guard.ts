@@ -31,6 +31,27 @@ export function toError(thrown: unknown): Error {
     : new CSV_EXPORT_SOURCE_FAILED(textOf(thrown))
 }
 
+/** The ends of exports that neither their source nor a limit has ended. */
+const ends: unknown[] = [
+  'CSV_EXPORT_ABANDONED',
+  'CSV_EXPORT_CLIENT_GONE',
+  'CSV_EXPORT_CLIENT_STALLED',
+  'CSV_EXPORT_SERVER_CLOSING',
+  'CSV_EXPORT_SERVER_ENDED'
+]
+
+/**
+ * What somebody else's code has thrown while its export ran. The end of another export, as where both wait for one query, says
+ * nothing of this one: nobody has left or ended it.
+ */
+export function ofThisExport(thrown: unknown): unknown {
+  const code = attempt(() => (thrown as { code?: unknown }).code)
+  if (!ends.includes(code)) return thrown
+  return new CSV_EXPORT_SOURCE_FAILED(`what it waited for ended with another export: ${textOf(thrown)}`, {
+    cause: thrown
+  })
+}
+
 /** The text of what was thrown; an Error's is its message. Never throws. */
 export function textOf(thrown: unknown): string {
   const text = attempt(() => (thrown instanceof Error ? thrown.message : undefined))

@@ -50,7 +50,7 @@ import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
 import { watchWrongRequests } from './reply/hold.ts'
 import { RunningExports } from './reply/running.ts'
-import { onClosing, prepareToClose, watchSessions } from './reply/shutdown.ts'
+import { endClose, onClosing, prepareToClose, watchSessions } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
@@ -139,12 +139,17 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   const settleText = settler(streamTextDefaults, registered)
   checkSettings(settleCsv({}))
   const running = new RunningExports(server)
-  const closeSessions = watchSessions(app.server)
-  watchWrongRequests(app.server)
-  onClosing(app, async () => {
+  const sessions = watchSessions(app.server)
+  const unwatchWrongRequests = watchWrongRequests(app.server)
+  const close = async (): Promise<void> => {
     const passed = prepareToClose(app)
     await running.close(Math.max(0, closeGrace - passed))
-    closeSessions()
+    sessions.close()
+  }
+  onClosing(app, close, () => {
+    endClose(app)
+    sessions.unwatch()
+    unwatchWrongRequests()
   })
 
   // No async function: what Fastify throws after one, as where the head has gone, nobody would catch.

@@ -149,11 +149,12 @@ class CursorStatement implements Statement<TextRow> {
     return rows
   }
 
-  stop(): void {
+  stop(): Promise<void> | undefined {
     this.#isStopped = true
     this.#rows = []
-    // What is under way comes to its end only when it is read.
+    // A batch comes to its end, cancelled or not, only when it is read.
     if (this.#batch !== undefined) setReading(this.#cursor, true)
+    return this.#batch
   }
 
   readonly #onRow = (row: TextRow, bytes: number): void => {

@@ -74,14 +74,17 @@ export class Session {
     this.#release(false)
   }
 
-  /** Ends it before its commit. Only the first end counts. */
-  end(reason: unknown): void {
+  /**
+   * Ends it before its commit. Only the first end counts.
+   * @param answer what else the server still has to answer
+   */
+  end(reason: unknown, answer = this.#answer): void {
     if (this.#over) return
-    const leave = this.#giveUp === undefined ? this.#leave : undefined
+    const leave = answer === undefined ? this.#leave : undefined
     this.#stop(reason)
     // A connection that is still to come goes back when it does.
     if (this.#client === undefined) return
-    const cleaned = leave === undefined ? this.#cancel(this.#answer) : this.#rollBack(leave)
+    const cleaned = leave === undefined ? this.#cancel(answer) : this.#rollBack(leave)
     cleaned.then(
       () => this.#release(leave === undefined),
       () => this.#release(true)

@@ -12,8 +12,11 @@ export interface Statement<T> {
   start(session: Session): Promise<void>
   /** The next ones; none at the end. */
   read(): Promise<readonly T[]>
-  /** Nobody wants what still comes. */
-  stop?(): void
+  /**
+   * Nobody wants what still comes.
+   * @returns settles when the server has answered; undefined where that is known without it
+   */
+  stop?(): Promise<unknown> | undefined
 }
 
 /** The rows of one statement, in a transaction of its own. */
@@ -64,8 +67,7 @@ class StatementBatches<T> implements Batches<T> {
   }
 
   end(reason: unknown): void {
-    this.#statement?.stop?.()
-    this.#session.end(reason)
+    this.#session.end(reason, this.#statement?.stop?.())
   }
 
   async #start(): Promise<Statement<T>> {

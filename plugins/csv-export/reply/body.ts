@@ -3,7 +3,7 @@ import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
-import { toError } from '../guard.ts'
+import { ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
@@ -113,7 +113,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
       this.#isReadByHook = true
       this.#tees.push(destination as unknown as Writable)
       // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
-      finished(destination, { readable: false }, (error) => error && this.fail(error))
+      finished(destination, { readable: false }, (error) => error && this.fail(ofThisExport(error)))
       return super.pipe(destination, { end })
     }
     // A hook reads too: each gets everything, unless it has begun, as the client would lack what it has got.
@@ -227,7 +227,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Fastify replies with an error now, be it this body's own or not. */
   endForError(error: unknown): void {
     this.#isErrorTold = true
-    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(error), true)
+    if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(ofThisExport(error)), true)
   }
 
   /** Called just before the head is written, whatever is sent: ours are the last resort. */

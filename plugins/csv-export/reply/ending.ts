@@ -3,7 +3,7 @@ import type { Http2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_CLIENT_STALLED } from '../errors.ts'
-import { attempt, guarded } from '../guard.ts'
+import { attempt, guarded, ofThisExport } from '../guard.ts'
 import { breakConnection, headHasGone, injectedStream, isHttp2, socketBelow } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
 import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './hold.ts'
@@ -150,14 +150,17 @@ export class Ending {
   }
 
   /** Before the head has gone too: with none, or with theirs, it would be no reply, or look like a whole one. */
-  readonly #onEndedByOthers = (error: unknown): void => {
+  readonly #onEndedByOthers = (error: unknown): void => this.#breakOff(ofThisExport(error))
+
+  #breakOff(error: unknown): void {
     attempt(() => this.end(error instanceof Error ? error : new CSV_EXPORT_BODY_DESTROYED()))
     attempt(() => breakConnection(this.#reply.raw))
   }
 
   /** An error of the connection: the server's own code may have destroyed it with that. */
   readonly #onWrong = (error: unknown): void => {
-    this.#onEndedByOthers(isOfClient(error) ? new CSV_EXPORT_CLIENT_GONE() : error)
+    if (isOfClient(error)) this.#breakOff(new CSV_EXPORT_CLIENT_GONE())
+    else this.#onEndedByOthers(error)
   }
 
   /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */

@@ -68,9 +68,12 @@ type HeldSocket = Socket & { [onWrongRequest]?: ((error: unknown) => void) | und
 /**
  * Ahead of Fastify, which answers a wrong request, or one that takes too long, on a connection whatever is being sent there:
  * in the middle of a file, that HTTP/1.0 then takes for whole.
+ * @returns takes that back
  */
-export function watchWrongRequests(server: Server): void {
-  server.prependListener('clientError', (error, socket: HeldSocket) => socket[onWrongRequest]?.(error))
+export function watchWrongRequests(server: Server): () => void {
+  const onClientError = (error: Error, socket: HeldSocket): void => socket[onWrongRequest]?.(error)
+  server.prependListener('clientError', onClientError)
+  return () => void server.off('clientError', onClientError)
 }
 
 /**

@@ -6,17 +6,22 @@ import { socketBelow } from './connection.ts'
 import { onHead, retryAfter } from './headers.ts'
 import { destroyIfStuck } from './sockets.ts'
 
-/** When the close of a server began. */
-const closings = new WeakMap<object, number>()
+/** When the close of a server began, and what takes back what that has changed of it. */
+const closings = new WeakMap<object, { began: number; undo(): void }>()
 
 /**
  * Calls back once when the server begins to close. Fastify's close waits for it, unless a preClose hook that comes first fails or
  * takes too long: then it calls no other, and waits for what runs instead.
+ * @param closed called when it has closed; the server itself may go on with another app, as with @fastify/restartable
  */
-export function onClosing(app: FastifyInstance, close: () => Promise<void>): void {
+export function onClosing(app: FastifyInstance, close: () => Promise<void>, closed: () => void): void {
   let closing: Promise<void> | undefined
   const begin = (): Promise<void> => (closing ??= close())
   app.addHook('preClose', begin)
+  app.addHook('onClose', async () => {
+    await begin()
+    closed()
+  })
   app.addHook('onReady', (done) => {
     // Of avvio, which begins with what came last: Fastify's own part, in which the hooks are called, was there before.
     const { onClose } = app as { onClose?: (listener: (app: unknown, done: () => void) => void) => void }
@@ -34,39 +39,59 @@ export function onClosing(app: FastifyInstance, close: () => Promise<void>): voi
  * @returns milliseconds since it began: contexts that each have the plugin are closed one after the other
  */
 export function prepareToClose(app: FastifyInstance): number {
-  const began = closings.get(app.server)
-  if (began !== undefined) return performance.now() - began
-  closings.set(app.server, performance.now())
+  const closing = closings.get(app.server)
+  if (closing !== undefined) return performance.now() - closing.began
   const server = app.server as Server & { keepAliveTimeoutBuffer?: number }
-  server.keepAliveTimeout = 1
-  server.keepAliveTimeoutBuffer = 0
+  const { keepAliveTimeout, keepAliveTimeoutBuffer } = server
   // Fastify answers 503 by itself from now on, before any hook runs, unless its `return503OnClosing` is false.
-  server.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
+  const onRequest = (_request: IncomingMessage, response: ServerResponse): void => {
     onHead(response, (statusCode) => {
       if (statusCode === 503) response.setHeader('retry-after', retryAfter)
     })
+  }
+  Object.assign(server, { keepAliveTimeout: 1, keepAliveTimeoutBuffer: 0 })
+  server.prependListener('request', onRequest)
+  closings.set(server, {
+    began: performance.now(),
+    undo() {
+      Object.assign(server, { keepAliveTimeout, keepAliveTimeoutBuffer })
+      server.off('request', onRequest)
+    }
   })
   return 0
+}
+
+/** The server's close, which has ended, leaves nothing of `prepareToClose()`. */
+export function endClose(app: FastifyInstance): void {
+  closings.get(app.server)?.undo()
+  closings.delete(app.server)
 }
 
 /**
  * Before version 24, Node leaves idle sessions of HTTP/2 open when their server closes, which waits for them; later ones, those
  * whose TLS handshake lasts until then.
- * @returns closes the open ones, and those that still come, each when what runs in it has ended
  */
-export function watchSessions(server: FastifyInstance['server']): () => void {
+export function watchSessions(server: FastifyInstance['server']): {
+  /** Closes the open ones, and those that still come, each when what runs in it has ended. */
+  close(): void
+  unwatch(): void
+} {
   const sessions = new Map<Http2Session, Socket>()
   let isClosing = false
-  server.on('session', (session: Http2Session) => {
+  const onSession = (session: Http2Session): void => {
     // Kept, as a session that is over has none.
     const socket = socketBelow(session) as Socket
     if (isClosing) closeSession(session, socket)
     sessions.set(session, socket)
     session.once('close', () => sessions.delete(session))
-  })
-  return () => {
-    isClosing = true
-    for (const [session, socket] of sessions) closeSession(session, socket)
+  }
+  server.on('session', onSession)
+  return {
+    close() {
+      isClosing = true
+      for (const [session, socket] of sessions) closeSession(session, socket)
+    },
+    unwatch: () => void server.off('session', onSession)
   }
 }
 

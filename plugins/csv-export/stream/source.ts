@@ -6,7 +6,7 @@ import {
   CSV_EXPORT_SOURCE_FAILED,
   CSV_EXPORT_SOURCE_USED
 } from '../errors.ts'
-import { attempt, textOf, toError } from '../guard.ts'
+import { ofThisExport, toError } from '../guard.ts'
 import {
   claim,
   isClaimed,
@@ -36,17 +36,6 @@ export const emptyBatch: IteratorYieldResult<never> = { done: false, value: unde
 
 /** In the place of an iterator that is over: there is nothing to return. */
 const over = {} as Iterator<never>
-
-/**
- * What a source is told by its signal. One that fails with it before its own export has ended waits for something that another
- * export has ended, such as a query of both: neither its client nor its server has done that.
- */
-const endsOfReplies: unknown[] = [
-  'CSV_EXPORT_CLIENT_GONE',
-  'CSV_EXPORT_CLIENT_STALLED',
-  'CSV_EXPORT_SERVER_CLOSING',
-  'CSV_EXPORT_SERVER_ENDED'
-]
 
 interface Batches<T> {
   next(): IteratorResult<readonly T[]> | PromiseLike<IteratorResult<readonly T[]>>
@@ -143,11 +132,7 @@ export class Source<T> {
    */
   setFailed(error: unknown): unknown {
     if (this.#isAsked) this.#iterator = over
-    const code = attempt(() => (error as { code?: unknown }).code)
-    if (!endsOfReplies.includes(code)) return error
-    return new CSV_EXPORT_SOURCE_FAILED(`what it waited for ended with another export: ${textOf(error)}`, {
-      cause: error
-    })
+    return ofThisExport(error)
   }
 
   #nextOfBatch(): IteratorResult<T> {

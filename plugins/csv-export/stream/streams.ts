@@ -14,6 +14,8 @@ export interface NodeStream extends NodeJS.ReadableStream {
 
 /** What exports have been given: nobody can ask an iterator. */
 const claimed = new WeakSet()
+/** Streams of HTTP/2 that had been reset when they said that they end. */
+const brokenOff = new WeakSet()
 
 /**
  * Whether items are a stream, of Node or of the web, of which some may be missing: they have been read, or somebody else
@@ -40,7 +42,10 @@ export function isClaimed(items: object): boolean {
  */
 export function claim(items: object): void {
   if (isIterator(items) || isNodeStream(items) || isWebStream(items)) claimed.add(items)
-  if (isNodeStream(items)) items.on('readable', () => {})
+  if (!isNodeStream(items)) return
+  items.on('readable', () => {})
+  // Whoever has all of it may reset it.
+  if ('rstCode' in items) items.prependListener('end', () => items.rstCode && brokenOff.add(items))
 }
 
 /** readable-stream before version 4 cannot say whether a stream was read; of one that was destroyed it says the end. */
@@ -54,8 +59,8 @@ function isUsedOldStream({ readableDidRead, _readableState: state }: NodeStream)
  */
 export function isCutShort(items: object): boolean {
   if (!isNodeStream(items)) return false
-  const { readableAborted, rstCode, readableDidRead, _readableState: state } = items
-  if (readableAborted || rstCode) return true
+  const { readableAborted, readableDidRead, _readableState: state } = items
+  if (readableAborted || brokenOff.has(items)) return true
   // readable-stream before version 4: `pump()` destroys what it feeds so, when something before it fails.
   return readableDidRead === undefined && state?.destroyed === true && state.endEmitted === false
 }

@@ -151,6 +151,18 @@ for (const way of ['return', 'abort'] as const) {
   })
 }
 
+t.test('a statement whose rows wait on the server is cancelled when they are left', async (t) => {
+  const pool = openPool(t, url)
+  const text = `SELECT CASE WHEN n < 7 THEN repeat('x', 100000) ELSE pg_sleep(3600)::text END
+    FROM generate_series(1, 10) n`
+  const rows = iterate(cursorRows(pool, text))
+  await rows.next()
+  await rows.return()
+  await untilNoneBusy(database)
+  await untilBack(pool)
+  await isUsable(t, pool)
+})
+
 t.test('a signal that fires just when a batch is taken', async (t) => {
   for (let microtasks = 0; microtasks < 3; microtasks++) {
     const pool = openPool(t, url)

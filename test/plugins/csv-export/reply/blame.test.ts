@@ -8,7 +8,7 @@ import { setTimeout } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import type { FastifyReply, RouteShorthandOptions } from 'fastify'
 import t, { type Test } from 'tap'
-import type { Receipt } from '../../../../plugins/csv-export/index.ts'
+import { type Receipt, type SourceContext, toCsv } from '../../../../plugins/csv-export/index.ts'
 import { until } from '../../../clients.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 import { makeCertificate } from '../../../interop/servers.ts'
@@ -376,5 +376,58 @@ t.test('an export that fails with the end of another has not been left by its cl
       'CSV_EXPORT_CLIENT_GONE',
       'CSV_EXPORT_SOURCE_FAILED'
     ])
+  }
+})
+
+t.test('nor has one that a handler or a hook ends with it', async (t) => {
+  const { opened, open } = gate<Error>()
+  const other = toCsv(({ signal }) => {
+    signal.addEventListener('abort', () => open(signal.reason))
+    return new Readable({ read() {} })
+  })
+  other.next()
+  await setTimeout(20)
+  await other.return?.()
+  const abandoned = await opened
+  t.match(abandoned, { code: 'CSV_EXPORT_ABANDONED' })
+  const receipts: Receipt[] = []
+  const { url } = await serve(
+    t,
+    (app) => {
+      const rows = async function* ({ signal }: SourceContext) {
+        yield { a: 1 }
+        await once(signal, 'abort')
+      }
+      app.get('/handler', async (_request, reply) => {
+        reply.csv<object>(({ signal }) => once(signal, 'abort').then(() => []))
+        await setTimeout(50)
+        throw abandoned
+      })
+      app.get('/destroy', (_request, reply) => {
+        reply.csv(rows)
+        setTimeout(50).then(() => reply.raw.destroy(abandoned))
+      })
+      app.register(async (app) => {
+        app.addHook('onSend', async (_request, _reply, payload) =>
+          (payload as Readable).pipe(
+            new Transform({ transform: (_chunk, _encoding, done) => done(abandoned) })
+          )
+        )
+        app.get('/hook', (_request, reply) => reply.csv(rows))
+      })
+      app.get('/source', (_request, reply) =>
+        reply.csv(() => {
+          throw abandoned
+        })
+      )
+    },
+    { defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
+  )
+  for (const path of ['handler', 'destroy', 'hook', 'source']) {
+    await fetch(`${url}/${path}`)
+      .then((response) => response.text())
+      .catch(() => {})
+    await until(() => receipts.length === 1)
+    t.match(receipts.pop(), { status: 'source_failed', errorCode: 'CSV_EXPORT_SOURCE_FAILED' }, path)
   }
 })

@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { Agent, get, type IncomingMessage } from 'node:http'
-import { connect } from 'node:http2'
-import { connect as connectSocket } from 'node:net'
+import { Agent, createServer, get, type IncomingMessage, type Server } from 'node:http'
+import { connect, createServer as createHttp2Server } from 'node:http2'
+import { type AddressInfo, connect as connectSocket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import Fastify from 'fastify'
 import t from 'tap'
@@ -269,3 +269,42 @@ t.test(
     }
   }
 )
+
+t.test('a server that goes on with another app is as it was', async (t) => {
+  for (const http2 of [false, true]) {
+    const server = (http2 ? createHttp2Server() : createServer()) as Server & {
+      keepAliveTimeoutBuffer: number
+    }
+    const { close } = server
+    // As @fastify/restartable has it.
+    Object.assign(server, { close: (callback: () => void) => callback() })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const events = ['session', 'request', 'clientError']
+    const state = () => [
+      server.keepAliveTimeout,
+      server.keepAliveTimeoutBuffer,
+      ...events.map((event) => server.listenerCount(event))
+    ]
+    const before = state()
+    for (let round = 0; round < 3; round++) {
+      const handlers: (() => void)[] = []
+      const serverFactory = (handler: () => void) => {
+        handlers.push(handler)
+        return server.on('request', handler)
+      }
+      const app = Fastify({ http2, serverFactory, forceCloseConnections: false } as object)
+      await app.register(csvExport)
+      app.get('/', (_request, reply) => reply.csv([{ id: 1 }]))
+      await app.ready()
+      const { body } = await curl(http2 ? '--http2-prior-knowledge' : '--http1.1', url)
+      t.equal(body, 'id\n1\n')
+      await app.close()
+      for (const handler of handlers) server.off('request', handler)
+    }
+    // Fastify leaves its own listener for 'clientError'.
+    t.same(state(), [...before.slice(0, -1), 3])
+    close.call(server)
+  }
+})

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { connect, createServer, type ServerHttp2Stream } from 'node:http2'
+import { connect, constants, createServer, type ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { PassThrough, Readable, Writable } from 'node:stream'
 import t from 'tap'
@@ -338,6 +338,27 @@ t.test('nor one of HTTP/2 whose connection is closed', async (t) => {
   })
   await t.rejects(fetch(url).then((response) => response.text()))
   t.match(await log.find(/source_failed/), { export: { status: 'source_failed' } })
+})
+
+t.test('one of HTTP/2 that its owner resets when it has all of it is whole', async (t) => {
+  const upstream = createServer().on('stream', (stream: ServerHttp2Stream) => {
+    stream.respond()
+    stream.end('id\n1\n')
+  })
+  upstream.listen(0, '127.0.0.1')
+  await once(upstream, 'listening')
+  t.teardown(() => upstream.close())
+  const { port } = upstream.address() as AddressInfo
+  const client = connect(`http://127.0.0.1:${port}`)
+  t.teardown(() => client.close())
+  const { url } = await serve(t, (app) => {
+    app.get('/', (_request, reply) => {
+      const stream = client.request({ ':path': '/' })
+      stream.on('end', () => stream.close(constants.NGHTTP2_CANCEL))
+      return reply.csv<any>(stream, { encoded: true })
+    })
+  })
+  t.equal(await (await fetch(url)).text(), 'id\n1\n')
 })
 
 t.test('one that was empty is', async (t) => {
