@@ -48,9 +48,8 @@ import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { declaredLength } from './reply/connection.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
-import { watchWrongRequests } from './reply/hold.ts'
 import { RunningExports } from './reply/running.ts'
-import { endClose, onClosing, prepareToClose, watchSessions } from './reply/shutdown.ts'
+import { endWithServer } from './reply/shutdown.ts'
 import { Source, type SourceContext, type SourceInput } from './stream/source.ts'
 
 declare module 'fastify' {
@@ -139,18 +138,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   const settleText = settler(streamTextDefaults, registered)
   checkSettings(settleCsv({}))
   const running = new RunningExports(server)
-  const sessions = watchSessions(app.server)
-  const unwatchWrongRequests = watchWrongRequests(app.server)
-  const close = async (): Promise<void> => {
-    const passed = prepareToClose(app)
-    await running.close(Math.max(0, closeGrace - passed))
-    sessions.close()
-  }
-  onClosing(app, close, () => {
-    endClose(app)
-    sessions.unwatch()
-    unwatchWrongRequests()
-  })
+  endWithServer(app, (passed) => running.close(Math.max(0, closeGrace - passed)))
 
   // No async function: what Fastify throws after one, as where the head has gone, nobody would catch.
   app.addHook('onError', (_request, reply, error, done) => {

@@ -4,24 +4,30 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { socketBelow } from './connection.ts'
 import { onHead, retryAfter } from './headers.ts'
+import { watchWrongRequests } from './hold.ts'
 import { destroyIfStuck } from './sockets.ts'
 
 /** When the close of a server began, and what takes back what that has changed of it. */
 const closings = new WeakMap<object, { began: number; undo(): void }>()
 
 /**
- * Calls back once when the server begins to close. Fastify's close waits for it, unless a preClose hook that comes first fails or
- * takes too long: then it calls no other, and waits for what runs instead.
- * @param closed called when it has closed; the server itself may go on with another app, as with @fastify/restartable
+ * Ends what runs when the server closes, and leaves nothing behind: the server itself may go on with another app, as with
+ * @fastify/restartable.
+ *
+ * Fastify's close waits for it, unless a preClose hook that comes first fails or takes too long: then it calls no other, and waits
+ * for what runs instead.
+ * @param end called once, with the milliseconds that have passed since the close began
  */
-export function onClosing(app: FastifyInstance, close: () => Promise<void>, closed: () => void): void {
+export function endWithServer(app: FastifyInstance, end: (passed: number) => Promise<void>): void {
+  const sessions = watchSessions(app.server)
+  const unwatchWrongRequests = watchWrongRequests(app.server)
   let closing: Promise<void> | undefined
+  const close = async (): Promise<void> => {
+    await end(prepareToClose(app))
+    sessions.close()
+  }
   const begin = (): Promise<void> => (closing ??= close())
   app.addHook('preClose', begin)
-  app.addHook('onClose', async () => {
-    await begin()
-    closed()
-  })
   app.addHook('onReady', (done) => {
     // Of avvio, which begins with what came last: Fastify's own part, in which the hooks are called, was there before.
     const { onClose } = app as { onClose?: (listener: (app: unknown, done: () => void) => void) => void }
@@ -31,6 +37,13 @@ export function onClosing(app: FastifyInstance, close: () => Promise<void>, clos
     })
     done()
   })
+  app.addHook('onClose', async () => {
+    await begin()
+    closings.get(app.server)?.undo()
+    closings.delete(app.server)
+    sessions.unwatch()
+    unwatchWrongRequests()
+  })
 }
 
 /**
@@ -38,7 +51,7 @@ export function onClosing(app: FastifyInstance, close: () => Promise<void>, clos
  * back, and a connection whose download ends meanwhile does not stay open for Fastify's keep-alive time of 72 s.
  * @returns milliseconds since it began: contexts that each have the plugin are closed one after the other
  */
-export function prepareToClose(app: FastifyInstance): number {
+function prepareToClose(app: FastifyInstance): number {
   const closing = closings.get(app.server)
   if (closing !== undefined) return performance.now() - closing.began
   const server = app.server as Server & { keepAliveTimeoutBuffer?: number }
@@ -61,17 +74,11 @@ export function prepareToClose(app: FastifyInstance): number {
   return 0
 }
 
-/** The server's close, which has ended, leaves nothing of `prepareToClose()`. */
-export function endClose(app: FastifyInstance): void {
-  closings.get(app.server)?.undo()
-  closings.delete(app.server)
-}
-
 /**
  * Before version 24, Node leaves idle sessions of HTTP/2 open when their server closes, which waits for them; later ones, those
  * whose TLS handshake lasts until then.
  */
-export function watchSessions(server: FastifyInstance['server']): {
+function watchSessions(server: FastifyInstance['server']): {
   /** Closes the open ones, and those that still come, each when what runs in it has ended. */
   close(): void
   unwatch(): void
