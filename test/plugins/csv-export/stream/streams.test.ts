@@ -338,6 +338,9 @@ t.test('nor one of HTTP/2 whose connection is closed', async (t) => {
   })
   await t.rejects(fetch(url).then((response) => response.text()))
   t.match(await log.find(/source_failed/), { export: { status: 'source_failed' } })
+  // It may also fail with an error.
+  const { ask } = await serveStreams(t, { reset: () => Object.assign(Readable.from(rows), { rstCode: 8 }) })
+  for (const way of ways) t.equal((await ask(way, 'reset')).status, 500)
 })
 
 t.test('one of HTTP/2 that its owner resets when it has all of it is whole', async (t) => {
