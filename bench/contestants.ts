@@ -19,7 +19,7 @@ export const django = 'Django under gunicorn'
 
 const programs: Record<string, () => Promise<Server>> = { [go]: startGo, [django]: startDjango }
 
-/** Seconds of a download of the shape by each way, the medians; a way that is not on this machine is left out. */
+/** Seconds of a download of the shape by each way; a way that is not on this machine is left out. */
 export async function race(bench: Bench, shape: Shape, pairs: Pair[]): Promise<Record<string, number>> {
   await using servers = new AsyncDisposableStack()
   // What the others are compared with.
@@ -37,7 +37,7 @@ export async function race(bench: Bench, shape: Shape, pairs: Pair[]): Promise<R
     bench.notes.push(...(await differences(`${way}, ${shape.name}`, expected, found)))
     runs[way] = async () => (await download(exportUrl(server, way, shape))).seconds
   }
-  return await bench.medians(runs)
+  return await bench.times(runs)
 }
 
 async function start(way: string): Promise<Server | undefined> {

@@ -1,7 +1,4 @@
 import type { Figures } from './chart.ts'
-import { download } from './clients.ts'
-import { exportUrl, type Server, startNode } from './servers.ts'
-import { mixed } from './shapes.ts'
 
 /** A line of the table. */
 export interface Result {
@@ -19,79 +16,83 @@ export interface Measure {
   run(bench: Bench): AsyncGenerator<Result>
 }
 
-/** The control's own times say that something else used the machine. */
+/** What is run between any two others did not take the same time on both sides: something else used the machine. */
 export class MachineMoved extends Error {}
 
-const mostRounds = 10
 const tolerance = 0.15
+const usualRounds = 5
+/** A pair whose machine moved is measured again, in another round. */
+const mostRounds = 4
 
-/** Runs what is compared in turn, and sees that the machine stays the same meanwhile. */
-export class Bench implements AsyncDisposable {
-  readonly #control: Server
+export class Bench {
   readonly #rounds: number | undefined
   /** What stands below the table. */
   readonly notes: string[] = []
   /** What the chart shows. */
   readonly figures: Figures = { rates: [], peaks: [] }
 
-  private constructor(control: Server, rounds: number | undefined) {
-    this.#control = control
+  /** @param rounds in the place of each measure's own number of them */
+  constructor(rounds?: number) {
     this.#rounds = rounds
   }
 
-  /** @param rounds in the place of each measure's own number of them */
-  static async start(rounds?: number): Promise<Bench> {
-    const bench = new Bench(await startNode('server.ts'), rounds)
-    for (let run = 0; run < 3; run++) await bench.#controlTime()
-    return bench
+  /** Of each, run in turn, after one run to warm up: for what a slow moment of the machine cannot make better. */
+  async medians<Name extends string>(
+    runs: Record<Name, () => Promise<number>>,
+    rounds = 5
+  ): Promise<Record<Name, number>> {
+    const values = entriesOf(runs).map(([name, run]) => ({ name, run, found: [] as number[] }))
+    for (const { run } of values) await run()
+    for (let round = 0; round < (this.#rounds ?? rounds); round++) {
+      for (const { run, found } of values) found.push(await run())
+    }
+    return fromEntries(values.map(({ name, found }) => [name, median(found)]))
   }
 
   /**
-   * The median of each, after one run to warm up. A slow moment of the machine meets all of a round alike; a round that
-   * starts or ends with a control far from the control's median is dropped, and another one run in its place.
+   * Of each, after one run to warm up, how long it takes. The first, which all others are compared with, runs before and after each
+   * run of these, so that a slow time of the machine meets both. Where its two times differ by more than 15 %, the machine moved,
+   * and that pair does not count. The ratio of two is the median of their pairs.
    *
-   * @throws MachineMoved when too few rounds are left
+   * @throws MachineMoved when too few pairs count
    */
-  async medians<Name extends string>(
+  async times<Name extends string>(
     runs: Record<Name, () => Promise<number>>,
-    usualRounds = 5
+    rounds = this.#rounds ?? usualRounds
   ): Promise<Record<Name, number>> {
-    const rounds = this.#rounds ?? usualRounds
-    const names = Object.keys(runs) as Name[]
-    for (const name of names) await runs[name]()
-    const controls = [await this.#controlTime()]
-    const values: Record<Name, number>[] = []
-    let kept = values
-    while (kept.length < rounds && values.length < Math.max(mostRounds, rounds * 2)) {
-      const round = {} as Record<Name, number>
-      for (const name of names) round[name] = await runs[name]()
-      values.push(round)
-      controls.push(await this.#controlTime())
-      const usual = median(controls)
-      const quiet = controls.map((time) => Math.abs(time / usual - 1) <= tolerance)
-      kept = values.filter((_, index) => quiet[index] && quiet[index + 1])
+    const [[firstName, first], ...rest] = entriesOf(runs) as [[Name, () => Promise<number>]]
+    const others = (rest as [Name, () => Promise<number>][]).map(([name, run]) => {
+      return { name, run, ratios: [] as number[] }
+    })
+    for (const { run } of [{ run: first }, ...others]) await run()
+    const firstTimes = [await first()]
+    for (let round = 0; round < rounds * mostRounds; round++) {
+      for (const { run, ratios } of others.filter(({ ratios }) => ratios.length < rounds)) {
+        const before = firstTimes.at(-1) as number
+        const time = await run()
+        const after = await first()
+        firstTimes.push(after)
+        const mean = (before + after) / 2
+        if (Math.abs(before - after) <= tolerance * mean) ratios.push(time / mean)
+      }
     }
-    if (kept.length < rounds) {
-      const [least, most] = [Math.min(...controls), Math.max(...controls)].map((time) => time.toFixed(2))
-      throw new MachineMoved(
-        `${kept.length} of ${values.length} rounds were quiet: the control took ${least} to ${most} s`
-      )
+    const moved = others.find(({ ratios }) => ratios.length < rounds)
+    if (moved !== undefined) {
+      const [least, most] = [Math.min(...firstTimes), Math.max(...firstTimes)]
+      const times = `${firstName} took ${least.toPrecision(2)} to ${most.toPrecision(2)} s`
+      throw new MachineMoved(`${moved.ratios.length} pairs with ${moved.name} count: ${times}`)
     }
-    return Object.fromEntries(
-      names.map((name) => [name, median(kept.map((round) => round[name]))])
-    ) as Record<Name, number>
-  }
-
-  /** Of the work that everything is compared with. */
-  async #controlTime(): Promise<number> {
-    const { seconds } = await download(exportUrl(this.#control, 'the usual pipeline', mixed, 60_000))
-    return seconds
-  }
-
-  [Symbol.asyncDispose](): PromiseLike<void> {
-    return this.#control[Symbol.asyncDispose]()
+    const usual = median(firstTimes)
+    return fromEntries([
+      [firstName, usual],
+      ...others.map(({ name, ratios }) => [name, usual * median(ratios)] as [Name, number])
+    ])
   }
 }
+
+const entriesOf = <Name extends string, T>(record: Record<Name, T>) => Object.entries(record) as [Name, T][]
+const fromEntries = <Name extends string>(entries: [Name, number][]) =>
+  Object.fromEntries(entries) as Record<Name, number>
 
 export function median(values: number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] as number

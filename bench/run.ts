@@ -70,7 +70,7 @@ const machine = [
 print(machine)
 print('\n| what | measured | goal | | medians |\n| --- | --- | --- | --- | --- |')
 
-await using bench = await Bench.start(options.rounds === undefined ? undefined : Number(options.rounds))
+const bench = new Bench(options.rounds === undefined ? undefined : Number(options.rounds))
 for (const measure of chosen) {
   try {
     for await (const result of measure.run(bench)) {

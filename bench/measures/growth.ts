@@ -27,7 +27,7 @@ const growth: Measure = {
   async *run(bench) {
     await using server = await startNode('server.ts')
     await times(server, small, 5)
-    const seconds = await bench.medians(
+    const seconds = await bench.times(
       { small: () => times(server, small, 10), huge: () => time(server, huge) },
       3
     )

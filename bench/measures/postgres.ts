@@ -55,7 +55,7 @@ const measure: Measure = {
     const [cursor, queryStream, copy] = [await way('/cursor'), await way('/query-stream'), await way('/copy')]
     bench.notes.push(...(await differences('pg-query-stream', cursor.url, queryStream.url)))
     bench.notes.push(...(await differences('COPY', cursor.url, copy.url)))
-    const seconds = await bench.medians({ cursor: cursor.run, queryStream: queryStream.run })
+    const seconds = await bench.times({ cursor: cursor.run, queryStream: queryStream.run })
     yield {
       what: 'PostgreSQL by cursor: rows/s of reply.csv against pg-query-stream into the usual pipeline',
       value: seconds.queryStream / seconds.cursor,
@@ -78,7 +78,7 @@ const measure: Measure = {
     const what = 'PostgreSQL by COPY: rows/s against psql \\copy to a file'
     if (!(await isInstalled('psql')))
       return yield { what, unit: 'x', goal, detail: 'psql is not on this machine' }
-    const copying = await bench.medians({ copy: copy.run, psql })
+    const copying = await bench.times({ copy: copy.run, psql })
     const detail = `${rate(rows, copying.copy)} against ${rate(rows, copying.psql)}`
     yield { what, value: copying.psql / copying.copy, unit: 'x', goal, detail }
   }

@@ -37,32 +37,32 @@ async function* costOf(bench: Bench, site: RunsSite): AsyncGenerator<Result> {
     return Math.min((performance.now() - started) / 1000, secondsBetween(startedAt, finishedAt))
   }
   await run()
-  const medians = await bench.medians({
+  const times = await bench.times({
     reply: async () => (await download(`${server.url}/reports/cargoes.csv`)).seconds,
     run,
     kept: async () => (await download(`${server.url}${latest?.result?.href}`)).seconds
   })
-  const detail = (seconds: number) => `${seconds.toFixed(2)} s against ${medians.reply.toFixed(2)} s`
+  const detail = (seconds: number) => `${seconds.toFixed(2)} s against ${times.reply.toFixed(2)} s`
   yield {
     what: `a run of ${rows} cargoes: its time against reply.csv`,
-    value: medians.run / medians.reply,
+    value: times.run / times.reply,
     unit: 'x',
     goal: { atMost: 1.5 },
-    detail: detail(medians.run)
+    detail: detail(times.run)
   }
   yield {
     what: 'a download of its kept file: its time against reply.csv',
-    value: medians.kept / medians.reply,
+    value: times.kept / times.reply,
     unit: 'x',
     goal: { atMost: 0.5 },
-    detail: detail(medians.kept)
+    detail: detail(times.kept)
   }
 }
 
 /** Of two cores, one worker and its database leave less than one free. */
 async function workersOf(bench: Bench, site: RunsSite): Promise<Result> {
   await using server = await site.startServer('bench/runs-server.ts')
-  const { one, three } = await bench.medians({
+  const { one, three } = await bench.times({
     one: () => drain(site, server, 1),
     three: () => drain(site, server, 3)
   })

@@ -21,7 +21,7 @@ function throughput(source: string, suffix: string): Measure {
           return seconds / requests
         }
       }
-      const seconds = await bench.medians({
+      const seconds = await bench.times({
         ours: await start('reply.csv'),
         usual: await start('the usual pipeline'),
         whole: await start('stringify-sync and send()')
