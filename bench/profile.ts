@@ -1,6 +1,7 @@
 import type { Profiler } from 'node:inspector'
 import { download, request } from './clients.ts'
 import { ours } from './contestants.ts'
+import { rows, startDatabase } from './postgres-rows.ts'
 import { exportUrl, type Server, startNode } from './servers.ts'
 import { fresh, longText, mixed, narrow, nonAscii, type Shape, wide } from './shapes.ts'
 
@@ -8,11 +9,14 @@ import { fresh, longText, mixed, narrow, nonAscii, type Shape, wide } from './sh
 
 interface Subject {
   title: string
+  env?: Record<string, string>
   /** @returns how many rows, or requests, there were */
   load(server: Server): Promise<number>
 }
 
 const usual = 'the usual pipeline'
+
+await using database = await startDatabase()
 
 function large(title: string, shape: Shape, way = ours): Subject {
   return {
@@ -21,6 +25,19 @@ function large(title: string, shape: Shape, way = ours): Subject {
       const downloads = 8
       for (let count = 0; count < downloads; count++) await download(exportUrl(server, way, shape))
       return downloads * shape.rows
+    }
+  }
+}
+
+/** A report out of PostgreSQL. */
+function ofDatabase(title: string, path: string): Subject {
+  return {
+    title,
+    env: { DATABASE_URL: database.url },
+    async load({ url }) {
+      const downloads = 4
+      for (let count = 0; count < downloads; count++) await download(url + path)
+      return downloads * rows
     }
   }
 }
@@ -45,7 +62,18 @@ const tables: { unit: string; perSecond: number; subjects: Subject[] }[] = [
       large('narrow', narrow),
       large('wide', wide),
       large('long text', longText),
-      large('non-ASCII', nonAscii)
+      large('non-ASCII', nonAscii),
+      large('mixed in batches', mixed, 'reply.csv, rows in batches'),
+      large("mixed, `formulas: 'escape'`", mixed, "reply.csv, formulas: 'escape'")
+    ]
+  },
+  {
+    unit: 'ns a row of PostgreSQL',
+    perSecond: 1e9,
+    subjects: [
+      ofDatabase('a cursor', '/cursor'),
+      ofDatabase('pg-query-stream, the usual pipeline', '/query-stream'),
+      ofDatabase('COPY', '/copy')
     ]
   },
   {
@@ -55,10 +83,13 @@ const tables: { unit: string; perSecond: number; subjects: Subject[] }[] = [
   }
 ]
 
+const reading = 'reading from PostgreSQL'
+
 /** The first that fits, of a function's file or, of one without, its name. */
 const kinds: [kind: string, place: RegExp][] = [
   ["the rows' own generator", /\/bench\/(shapes|ways)\.ts/],
   ['taking rows: promises, turns', /\/stream\/(chunks|source|turns)\.ts|runMicrotasks|processTicks/],
+  [reading, /\/plugins\/pg\/|\/node_modules\/(pg|postgres)/],
   ['does a text need quotes', /\/csv\/plain-rows\.ts|RegExp: /],
   ['numbers and dates', /\/csv\/plain-values\.ts/],
   ['csv-stringify', /\/csv-stringify\//],
@@ -79,8 +110,10 @@ function kindOf(node: Node, parents: ReadonlyMap<number, Node>): string | undefi
   if (functionName === '(idle)') return undefined
   // What Node has in C++ is part of what calls it, where it has no name; what the plugin has made of text has a line.
   const parent = parents.get(node.id)
-  if (url === '' && functionName === '' && lineNumber < 0 && parent !== undefined)
-    return kindOf(parent, parents)
+  const kindOfParent = parent && kindOf(parent, parents)
+  if (url === '' && functionName === '' && lineNumber < 0 && parent !== undefined) return kindOfParent
+  // The driver makes texts of bytes.
+  if (kindOfParent === reading && /^$|^node:(internal\/)?buffer/.test(url)) return reading
   const place = url || functionName || 'made'
   return kinds.find(([, fits]) => fits.test(place))?.[0]
 }
@@ -99,8 +132,8 @@ function timesOf({ nodes, samples = [], timeDeltas = [] }: Profiler.Profile): Ma
   return times
 }
 
-async function profile({ load }: Subject): Promise<Map<string, number>> {
-  await using server = await startNode('server.ts')
+async function profile({ load, env }: Subject): Promise<Map<string, number>> {
+  await using server = await startNode('server.ts', [], env)
   await load(server)
   await fetch(`${server.url}/profile/start`)
   const count = await load(server)
@@ -122,11 +155,12 @@ for (const { unit, perSecond, subjects } of tables) {
     '---',
     subjects.map(() => '---:')
   )
-  for (const [kind] of kinds)
+  for (const [kind] of kinds.filter(([kind]) => columns.some((times) => times.has(kind)))) {
     line(
       kind,
       columns.map((times) => figure(times.get(kind) ?? 0))
     )
+  }
   line(
     'all',
     columns.map((times) => figure([...times.values()].reduce((sum, time) => sum + time, 0)))
