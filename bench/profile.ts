@@ -91,7 +91,7 @@ const kinds: [kind: string, place: RegExp][] = [
   ['taking rows: promises, turns', /\/stream\/(chunks|source|turns)\.ts|runMicrotasks|processTicks/],
   [reading, /\/plugins\/pg\/|\/node_modules\/(pg|postgres)/],
   ['does a text need quotes', /\/csv\/plain-rows\.ts|RegExp: /],
-  ['numbers and dates', /\/csv\/plain-values\.ts/],
+  ['numbers and dates', /\/csv\/plain\/values\.ts/],
   ['csv-stringify', /\/csv-stringify\//],
   ['fields joined to rows', /\/csv\/|^made$/],
   ['a chunk made flat, and UTF-8', /\/stream\/joiner\.ts|node:buffer|node:internal\/buffer/],

@@ -5,10 +5,12 @@ import t from 'tap'
 /** Rooms, and those whose files theirs may import; each its own too. */
 const directions: Record<string, string[]> = {
   'plugins/csv-export/csv': [
+    'plugins/csv-export/csv/plain',
     'plugins/csv-export/receipts',
     'plugins/csv-export/options',
     'plugins/csv-export'
   ],
+  'plugins/csv-export/csv/plain': [],
   'plugins/csv-export/options': ['plugins/csv-export/receipts', 'plugins/csv-export'],
   'plugins/csv-export/receipts': ['plugins/csv-export'],
   'plugins/csv-export/stream': [

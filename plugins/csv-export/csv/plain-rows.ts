@@ -1,15 +1,9 @@
 import type { Stringifier } from 'csv-stringify'
 import { type FileColumn, isNative } from './cells.ts'
-import { dateText, numbersAfter } from './plain-values.ts'
+import type { Layout } from './plain/row-code.ts'
+import { dateText, numbersAfter } from './plain/values.ts'
 import { commentOf, isEndOfData, isMisreadFirst, usualSeparators } from './quoting.ts'
-import {
-  canMakeWriters,
-  type FileParts,
-  type Layout,
-  type RowWriter,
-  rowWriterFor,
-  type Texts
-} from './row-writer.ts'
+import { canMakeWriters, type FileParts, type RowWriter, rowWriterFor, type Texts } from './row-writer.ts'
 
 type Settings = Readonly<Stringifier['options']>
 

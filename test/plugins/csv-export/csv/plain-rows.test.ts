@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { numbersAfter } from '../../../../plugins/csv-export/csv/plain-values.ts'
+import { numbersAfter } from '../../../../plugins/csv-export/csv/plain/values.ts'
 import { RecordStringifier } from '../../../../plugins/csv-export/csv/record-stringifier.ts'
 import { bothWays, encode, encoderOf } from './encoding.ts'
 import { checkDates, checkPlainRows, checkRepeatedTexts } from './plain-files.ts'
