@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2Session } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
@@ -7,8 +7,8 @@ import { onHead, retryAfter } from './headers.ts'
 import { watchWrongRequests } from './hold.ts'
 import { destroyIfStuck } from './sockets.ts'
 
-/** When the close of a server began, and what takes back what that has changed of it. */
-const closings = new WeakMap<object, { began: number; undo(): void }>()
+/** When the close of an app began. All its contexts have one `initialConfig`, and are closed one after the other. */
+const closings = new WeakMap<object, number>()
 
 /**
  * Ends what runs when the server closes, and leaves nothing behind: the server itself may go on with another app, as with
@@ -19,16 +19,23 @@ const closings = new WeakMap<object, { began: number; undo(): void }>()
  * @param end called once, with the milliseconds that have passed since the close began
  */
 export function endWithServer(app: FastifyInstance, end: (passed: number) => Promise<void>): void {
-  const sessions = watchSessions(app.server)
-  const unwatchWrongRequests = watchWrongRequests(app.server)
+  const releases: (() => void)[] = []
   let closing: Promise<void> | undefined
   const close = async (): Promise<void> => {
-    await end(prepareToClose(app))
-    sessions.close()
+    const now = performance.now()
+    const began = closings.get(app.initialConfig) ?? now
+    closings.set(app.initialConfig, began)
+    const closed = Promise.withResolvers<void>()
+    releases.push(sayWhenToComeBack(app.server), onClosed(app.server, closed.resolve))
+    await end(now - began)
+    closed.promise.then(() => sessionsOf(app.server).close())
   }
   const begin = (): Promise<void> => (closing ??= close())
   app.addHook('preClose', begin)
   app.addHook('onReady', (done) => {
+    // An app that fails before is never closed.
+    sessionsOf(app.server)
+    releases.push(watchWrongRequests(app.server))
     // Of avvio, which begins with what came last: Fastify's own part, in which the hooks are called, was there before.
     const { onClose } = app as { onClose?: (listener: (app: unknown, done: () => void) => void) => void }
     onClose?.call(app, (_app, next) => {
@@ -39,67 +46,75 @@ export function endWithServer(app: FastifyInstance, end: (passed: number) => Pro
   })
   app.addHook('onClose', async () => {
     await begin()
-    closings.get(app.server)?.undo()
-    closings.delete(app.server)
-    sessions.unwatch()
-    unwatchWrongRequests()
+    for (const release of releases) release()
   })
 }
 
-/**
- * What Fastify's own close lacks for downloads, called when it begins: those refused meanwhile are told when to come
- * back, and a connection whose download ends meanwhile does not stay open for Fastify's keep-alive time of 72 s.
- * @returns milliseconds since it began: contexts that each have the plugin are closed one after the other
- */
-function prepareToClose(app: FastifyInstance): number {
-  const closing = closings.get(app.server)
-  if (closing !== undefined) return performance.now() - closing.began
-  const server = app.server as Server & { keepAliveTimeoutBuffer?: number }
-  const { keepAliveTimeout, keepAliveTimeoutBuffer } = server
-  // Fastify answers 503 by itself from now on, before any hook runs, unless its `return503OnClosing` is false.
+/** Fastify answers 503 by itself from now on, before any hook runs, unless its `return503OnClosing` is false. */
+function sayWhenToComeBack(server: FastifyInstance['server']): () => void {
   const onRequest = (_request: IncomingMessage, response: ServerResponse): void => {
     onHead(response, (statusCode) => {
       if (statusCode === 503) response.setHeader('retry-after', retryAfter)
     })
   }
-  Object.assign(server, { keepAliveTimeout: 1, keepAliveTimeoutBuffer: 0 })
   server.prependListener('request', onRequest)
-  closings.set(server, {
-    began: performance.now(),
-    undo() {
-      Object.assign(server, { keepAliveTimeout, keepAliveTimeoutBuffer })
-      server.off('request', onRequest)
-    }
-  })
-  return 0
+  return () => void server.off('request', onRequest)
 }
+
+/**
+ * Calls back when the server itself closes. A connection whose download ends after that does not stay open for Fastify's keep-alive
+ * time of 72 s. No event tells of it before all connections have ended.
+ */
+function onClosed(server: FastifyInstance['server'], callback: () => void): () => void {
+  const { close } = server
+  const closeServer: typeof close = function (this: typeof server, ...args) {
+    const closed = close.apply(this, args)
+    // The close of an app that another one takes the place of leaves it open.
+    if (!server.listening) {
+      Object.assign(server, { keepAliveTimeout: 1, keepAliveTimeoutBuffer: 0 })
+      callback()
+    }
+    return closed
+  }
+  server.close = closeServer
+  return () => {
+    // What has wrapped it since would be lost.
+    if (server.close === closeServer) server.close = close
+  }
+}
+
+interface Sessions {
+  /** Closes the open ones, and those that still come, each when what runs in it has ended. */
+  close(): void
+}
+
+const watched = new WeakMap<FastifyInstance['server'], Sessions>()
 
 /**
  * Before version 24, Node leaves idle sessions of HTTP/2 open when their server closes, which waits for them; later ones, those
  * whose TLS handshake lasts until then.
  */
-function watchSessions(server: FastifyInstance['server']): {
-  /** Closes the open ones, and those that still come, each when what runs in it has ended. */
-  close(): void
-  unwatch(): void
-} {
-  const sessions = new Map<Http2Session, Socket>()
+function sessionsOf(server: FastifyInstance['server']): Sessions {
+  const known = watched.get(server)
+  if (known !== undefined) return known
+  const open = new Map<Http2Session, Socket>()
   let isClosing = false
-  const onSession = (session: Http2Session): void => {
-    // Kept, as a session that is over has none.
-    const socket = socketBelow(session) as Socket
+  server.on('session', (session: Http2Session) => {
+    // Kept, as a session that is over has none: a listener ahead of this one may have refused it.
+    const socket = socketBelow(session)
+    if (socket === null) return
     if (isClosing) closeSession(session, socket)
-    sessions.set(session, socket)
-    session.once('close', () => sessions.delete(session))
-  }
-  server.on('session', onSession)
-  return {
+    open.set(session, socket)
+    session.once('close', () => open.delete(session))
+  })
+  const sessions = {
     close() {
       isClosing = true
-      for (const [session, socket] of sessions) closeSession(session, socket)
-    },
-    unwatch: () => void server.off('session', onSession)
+      for (const [session, socket] of open) closeSession(session, socket)
+    }
   }
+  watched.set(server, sessions)
+  return sessions
 }
 
 function closeSession(session: Http2Session, socket: Socket): void {

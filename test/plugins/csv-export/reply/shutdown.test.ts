@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { Agent, createServer, get, type IncomingMessage, type Server } from 'node:http'
-import { connect, createServer as createHttp2Server } from 'node:http2'
+import { connect, createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2'
 import { type AddressInfo, connect as connectSocket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import Fastify from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import csvExport, { type Receipt } from '../../../../plugins/csv-export/index.ts'
+import { endWithServer } from '../../../../plugins/csv-export/reply/shutdown.ts'
 import { curl, gate, serve } from '../../../helper.ts'
 import { makeCertificate } from '../../../interop/servers.ts'
 import { skipWithout } from '../../../programs.ts'
@@ -132,17 +133,22 @@ t.test(
     const { key, certificate, remove } = makeCertificate()
     t.teardown(remove)
     const https = { key: readFileSync(key), cert: readFileSync(certificate) }
-    const { app, url } = await serve(t, () => {}, { http2: true, server: { https } })
-    const accepted = once(app.server, 'connection')
-    const socket = connectSocket(Number(new URL(url).port), '127.0.0.1')
-    await accepted
-    const closed = app.close()
-    // The port is given back before the connections are waited for.
-    while (app.server.listening) await new Promise(setImmediate)
-    const secure = connectTls({ socket, ALPNProtocols: ['h2'], rejectUnauthorized: false })
-    const session = connect(url, { createConnection: () => secure })
-    session.on('error', () => {})
-    await Promise.all([closed, once(session, 'close')])
+    const refuse = (session: ServerHttp2Session) => session.destroy()
+    for (const limit of [undefined, refuse]) {
+      const { app, url } = await serve(t, () => {}, { http2: true, server: { https } })
+      // As one who limits sessions does, in a listener that comes first.
+      if (limit) app.server.prependListener('session', limit)
+      const accepted = once(app.server, 'connection')
+      const socket = connectSocket(Number(new URL(url).port), '127.0.0.1')
+      await accepted
+      const closed = app.close()
+      // The port is given back before the connections are waited for.
+      while (app.server.listening) await new Promise(setImmediate)
+      const secure = connectTls({ socket, ALPNProtocols: ['h2'], rejectUnauthorized: false })
+      const session = connect(url, { createConnection: () => secure })
+      session.on('error', () => {})
+      await Promise.all([closed, once(session, 'close')])
+    }
   }
 )
 
@@ -270,41 +276,80 @@ t.test(
   }
 )
 
-t.test('a server that goes on with another app is as it was', async (t) => {
-  for (const http2 of [false, true]) {
-    const server = (http2 ? createHttp2Server() : createServer()) as Server & {
-      keepAliveTimeoutBuffer: number
-    }
-    const { close } = server
-    // As @fastify/restartable has it.
-    Object.assign(server, { close: (callback: () => void) => callback() })
-    server.listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-    const events = ['session', 'request', 'clientError']
-    const state = () => [
+/** As @fastify/restartable has one: it goes on when an app on it closes. */
+async function lastingServer(t: Test, http2: boolean) {
+  const server = (http2 ? createHttp2Server() : createServer()) as Server & { keepAliveTimeoutBuffer: number }
+  const { close } = server
+  Object.assign(server, { close: (callback: () => void) => callback() })
+  t.teardown(() => close.call(server))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const handlers: (() => void)[] = []
+  const serverFactory = (handler: () => void) => {
+    for (const other of handlers.splice(0)) server.off('request', other)
+    handlers.push(handler)
+    return server.on('request', handler)
+  }
+  return {
+    server,
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    app: () => Fastify({ http2, serverFactory, forceCloseConnections: false } as object),
+    state: () => [
       server.keepAliveTimeout,
       server.keepAliveTimeoutBuffer,
-      ...events.map((event) => server.listenerCount(event))
+      ...['session', 'request', 'clientError'].map((event) => server.listenerCount(event))
     ]
-    const before = state()
+  }
+}
+
+t.test('a server that goes on with another app is as it was', async (t) => {
+  for (const http2 of [false, true]) {
+    const { app: makeApp, server, url, state } = await lastingServer(t, http2)
+    const [keepAliveTimeout, keepAliveTimeoutBuffer] = state()
+    const session = http2 ? connect(url) : undefined
     for (let round = 0; round < 3; round++) {
-      const handlers: (() => void)[] = []
-      const serverFactory = (handler: () => void) => {
-        handlers.push(handler)
-        return server.on('request', handler)
-      }
-      const app = Fastify({ http2, serverFactory, forceCloseConnections: false } as object)
+      const app = makeApp()
       await app.register(csvExport)
+      app.addHook('onClose', async () => {
+        t.equal(server.keepAliveTimeout, keepAliveTimeout, 'not even while one closes')
+        await new Promise(setImmediate)
+        t.not(session?.closed, true)
+      })
       app.get('/', (_request, reply) => reply.csv([{ id: 1 }]))
       await app.ready()
       const { body } = await curl(http2 ? '--http2-prior-knowledge' : '--http1.1', url)
       t.equal(body, 'id\n1\n')
       await app.close()
-      for (const handler of handlers) server.off('request', handler)
     }
-    // Fastify leaves its own listener for 'clientError'.
-    t.same(state(), [...before.slice(0, -1), 3])
-    close.call(server)
+    // One listener for the sessions of all apps. Fastify leaves its own for 'clientError'.
+    t.same(state(), [keepAliveTimeout, keepAliveTimeoutBuffer, 1, 1, 3])
+    session?.destroy()
   }
+})
+
+t.test('apps that fail before they are ready leave nothing on their server', async (t) => {
+  const { app: makeApp, state } = await lastingServer(t, false)
+  for (let round = 0; round < 3; round++) {
+    const app = makeApp()
+    app.register(csvExport)
+    app.register(async () => {
+      throw new Error('its own')
+    })
+    await t.rejects(async () => void (await app.ready()), { message: 'its own' })
+  }
+  t.same(state().slice(2), [0, 1, 3])
+})
+
+t.test("an app's grace begins with its own close, be its server another's, too", async (t) => {
+  const { app: makeApp } = await lastingServer(t, false)
+  const passed: number[] = []
+  for (let round = 0; round < 2; round++) {
+    const app = makeApp()
+    endWithServer(app, async (milliseconds) => {
+      passed.push(milliseconds)
+    })
+    await app.ready()
+    await app.close()
+  }
+  t.same(passed, [0, 0])
 })
