@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { borrow } from './borrow.ts'
 import { CSV_EXPORT_DATABASE_UNAVAILABLE } from './errors.ts'
 import { send, sendCancelRequest } from './insides.ts'
+import { isSettled } from './settled.ts'
 
 /** Longest wait for a connection to come back clean, in milliseconds: then it is destroyed. */
 const patience = 5_000
@@ -179,17 +180,6 @@ export class Session {
     client.off('end', this.#onEnd)
     this.#stopClock?.()
     client.release(destroy)
-  }
-}
-
-/** Whether it settles in time. */
-async function isSettled(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
-  const timeout = Promise.withResolvers<boolean>()
-  const timer = setTimeout(timeout.resolve, milliseconds, false)
-  try {
-    return await Promise.race([work.then(() => true), timeout.promise])
-  } finally {
-    clearTimeout(timer)
   }
 }
 

@@ -6,6 +6,7 @@ import { refusal } from '../csv-export/options/option.ts'
 import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
 import { checkSettings, settler } from '../csv-export/options/settings.ts'
 import { openCsv } from '../csv-export/stream/to-csv.ts'
+import { isSettled } from '../pg/settled.ts'
 import { discard } from './files/discard.ts'
 import { PostgresFiles } from './files/postgres-files.ts'
 import { checkRunsOptions, ownerOf, pathPrefix, type RunsOptions, settingsOf } from './options.ts'
@@ -91,8 +92,9 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     worker.close()
   })
   app.addHook('onClose', async () => {
-    await queue.stop()
-    await sweep.stop()
+    // It waits for its own look into the database, too.
+    const [isStopped] = await Promise.all([isSettled(queue.stop(), closeGrace + 1_000), sweep.stop()])
+    if (!isStopped) app.log.warn('the database of the runs did not answer while the server closed')
   })
   if (!settings.routes) return
 
@@ -132,7 +134,9 @@ function openPool(app: FastifyInstance, connectionString: string, use: string, m
   })
   // Without a listener, a connection that is lost while nobody uses it ends the process.
   pool.on('error', (err) => app.log.warn({ err }, 'an idle connection of the runs was lost'))
-  app.addHook('onClose', () => pool.end())
+  app.addHook('onClose', async () => {
+    await isSettled(pool.end(), 1_000)
+  })
   return pool
 }
 

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { isSettled } from '../pg/settled.ts'
 import { discard } from './files/discard.ts'
 import type { FileStore } from './files/files.ts'
 import type { Runs } from './table/runs.ts'
@@ -39,10 +40,7 @@ export class Sweep {
   async stop(): Promise<void> {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    const { promise: late, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, this.#options.closeGrace)
-    await Promise.race([this.#sweeping, late])
-    clearTimeout(timer)
+    await isSettled(this.#sweeping ?? Promise.resolve(), this.#options.closeGrace)
   }
 
   async sweep(): Promise<void> {

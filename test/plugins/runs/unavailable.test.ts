@@ -1,6 +1,7 @@
 import t from 'tap'
 import { startPostgres } from '../../database.ts'
 import { curl } from '../../helper.ts'
+import { relayed } from '../pg/relays.ts'
 import { serveRuns } from './runs.ts'
 
 t.test('while the database is away, to try again later is all that is said', async (t) => {
@@ -18,4 +19,14 @@ t.test('while the database is away, to try again later is all that is said', asy
   t.match((await curl('-i', '-X', 'POST', `${url}/reports/numbers/runs`)).body, /^HTTP\/1.1 503 /)
   t.match((await curl('-i', `${url}/runs?limit=x`)).body, /^HTTP\/1.1 400 /, 'other errors stay as they are')
   t.match((await curl(`${url}/reports/numbers.csv`)).body, /^id,label\n1,x\n/, 'what needs no run is served')
+})
+
+t.test('a server closes though the database is silent', async (t) => {
+  const relay = await relayed(t, (await startPostgres(t, { rows: 0 })).url)
+  const { app, log } = await serveRuns(t, { connectionString: relay.url, concurrency: 0 })
+  relay.hold()
+  relay.swallow()
+  await app.close()
+  t.match(await log.find(/did not answer while the server closed/), { level: 40 })
+  for (const socket of relay.sockets) socket.destroy()
 })
