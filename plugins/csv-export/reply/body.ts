@@ -7,7 +7,7 @@ import { ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
-import { declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
+import { breakConnection, declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
 import { takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
@@ -174,7 +174,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
     let reason = error
     if (!this.#ending.isWritten) {
       this.#ending.endIfClosed()
-      if (this.#transmission.isStarted) this.fail(error ?? new CSV_EXPORT_BODY_DESTROYED())
+      if (this.#transmission.isStarted)
+        this.fail(error === null ? new CSV_EXPORT_BODY_DESTROYED() : ofThisExport(error))
       this.#ending.end()
       // If it is sent all the same, it is no empty file.
       reason = error ?? this.#reason ?? new CSV_EXPORT_BODY_DESTROYED()
@@ -239,9 +240,18 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
-  /** A head that somebody else has written, or has set a length of, would cut the body there. */
+  /**
+   * A head that somebody else has written, or has set a length of, would cut the body there. One of a hook that has caught what
+   * ended the body comes with a part of it, and would say that it is the whole.
+   */
   checkHead(): void {
-    const declared = declaredLength(this.#reply.raw)
+    const { raw } = this.#reply
+    if (!headHasGone(raw)) return
+    if (this.#isCutOff && !this.#isErrorTold && takesBody(this.#reply) && raw.statusCode < 300) {
+      breakConnection(raw)
+      return
+    }
+    const declared = declaredLength(raw)
     const isOwn =
       this.#transmission.isStarted && !this.#isErrorTold && !this.#ending.isWritten && takesBody(this.#reply)
     if (!isOwn || declared === undefined || declared === this.#options.length) return
@@ -290,6 +300,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
     else this.#cutOff(reason, isErrorNext)
     const told = this.#transmission.tell(reason)
     if (told !== undefined) this.#running.track(told)
+  }
+
+  /** Whether it has begun, and ended too early, and not because a hook wants something else in its place. */
+  get #isCutOff(): boolean {
+    const reason = this.#reason
+    const isByHook = reason instanceof CSV_EXPORT_BODY_DESTROYED
+    return this.#transmission.isStarted && reason !== undefined && !isByHook
   }
 
   /** What else reads this stream must not take a part for the whole. */

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect as connectHttp2, constants, type Http2ServerResponse } from 'node:http2'
 import { connect, type Socket } from 'node:net'
-import { PassThrough, Readable, Transform } from 'node:stream'
+import { PassThrough, pipeline, Readable, Transform } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { setTimeout } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
@@ -407,14 +407,17 @@ t.test('nor has one that a handler or a hook ends with it', async (t) => {
         reply.csv(rows)
         setTimeout(50).then(() => reply.raw.destroy(abandoned))
       })
-      app.register(async (app) => {
-        app.addHook('onSend', async (_request, _reply, payload) =>
-          (payload as Readable).pipe(
-            new Transform({ transform: (_chunk, _encoding, done) => done(abandoned) })
-          )
-        )
-        app.get('/hook', (_request, reply) => reply.csv(rows))
-      })
+      const failing = () => new Transform({ transform: (_chunk, _encoding, done) => done(abandoned) })
+      const hooks: Record<string, (payload: Readable) => Readable> = {
+        pipe: (payload) => payload.pipe(failing()),
+        pipeline: (payload) => pipeline(payload, failing(), () => {}) as Readable
+      }
+      for (const [name, hook] of Object.entries(hooks)) {
+        app.register(async (app) => {
+          app.addHook('onSend', async (_request, _reply, payload) => hook(payload as Readable))
+          app.get(`/${name}`, (_request, reply) => reply.csv(rows))
+        })
+      }
       app.get('/source', (_request, reply) =>
         reply.csv(() => {
           throw abandoned
@@ -423,7 +426,7 @@ t.test('nor has one that a handler or a hook ends with it', async (t) => {
     },
     { defaults: { onReceipt: (receipt) => receipts.push(receipt) } }
   )
-  for (const path of ['handler', 'destroy', 'hook', 'source']) {
+  for (const path of ['handler', 'destroy', 'pipe', 'pipeline', 'source']) {
     await fetch(`${url}/${path}`)
       .then((response) => response.text())
       .catch(() => {})

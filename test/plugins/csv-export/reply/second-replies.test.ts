@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { PassThrough, type Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
@@ -52,6 +52,65 @@ for (const version of ['--http1.0', '--http1.1', '--http2-prior-knowledge']) {
     }
   )
 }
+
+/** What hooks make of a body that has failed, as if that were all of it. */
+const swallowing: Record<string, (payload: Readable) => unknown> = {
+  'collects until it closes': async (payload) => {
+    const chunks: Buffer[] = []
+    payload.on('data', (chunk) => chunks.push(chunk))
+    await new Promise((resolve) => payload.once('close', resolve))
+    return Buffer.concat(chunks)
+  },
+  'gives what it has got': (payload) =>
+    Readable.from(
+      (async function* () {
+        const chunks: Buffer[] = []
+        try {
+          for await (const chunk of payload) chunks.push(chunk)
+        } catch {}
+        yield Buffer.concat(chunks)
+      })()
+    )
+}
+
+for (const [name, hook] of Object.entries(swallowing)) {
+  for (const version of ['--http1.0', '--http1.1', '--http2-prior-knowledge']) {
+    t.test(`a part that a hook sends as the whole is broken off: it ${name}, ${version}`, async (t) => {
+      const { opened: receipt, open: onReceipt } = gate<Receipt>()
+      const { url } = await serve(
+        t,
+        (app) => {
+          app.addHook('onSend', async (_request, _reply, payload) => hook(payload as Readable))
+          app.get('/', (_request, reply) =>
+            reply.csv(async function* () {
+              yield { a: 1 }
+              await setTimeout(20)
+              await failing()
+            })
+          )
+        },
+        { http2: version.startsWith('--http2'), defaults: { onReceipt } }
+      )
+      t.match(await curl('--max-time', '5', version, url), { code: version.startsWith('--http2') ? 92 : 56 })
+      t.match(await receipt, { status: 'source_failed', errorCode: 'EARLY' })
+    })
+  }
+}
+
+t.test('what a hook sends instead, with a status that says so, is whole', async (t) => {
+  const { url } = await serve(t, (app) => {
+    app.addHook('onSend', async (_request, reply, payload) => {
+      try {
+        for await (const chunk of payload as Readable) void chunk
+      } catch {
+        reply.code(502).type('text/plain')
+        return 'try again later'
+      }
+    })
+    app.get('/', (_request, reply) => reply.csv(failing))
+  })
+  t.match(await curl('-w', ' %{http_code}', url), { code: 0, body: 'try again later 502' })
+})
 
 const unguarded = skipBefore('5.12.8', 'an error after the head that ends no process')
 
