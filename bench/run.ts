@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { cpus, release, totalmem } from 'node:os'
+import { cpus, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
 import { charts } from './chart.ts'
 import { clients, clientsOfRuns } from './measures/clients.ts'
@@ -59,8 +59,7 @@ function print(text: string): void {
 
 const machine = [
   `${cpu.length} x ${cpu[0]?.model}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
-  `Linux ${release()}`,
-  `Node ${process.version}`,
+  `Node ${process.versions.node}`,
   version('go', 'version')?.replace(/go version go(\S+).*/, 'Go $1'),
   version('gunicorn', '--version')?.replace(/\W*version (\S+?)\W*$/, ' $1'),
   version('psql', '--version')?.replace(/psql \(PostgreSQL\) (\S+).*/, 'psql $1')
