@@ -3,7 +3,7 @@ import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
-import { ofThisExport, toError } from '../guard.ts'
+import { logSafely, ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
@@ -12,6 +12,7 @@ import { takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
   addTrailers,
+  dropLengthOfChunks,
   dropTrailers,
   prepareHead,
   sendHead,
@@ -31,6 +32,8 @@ export interface BodyOptions extends TransmissionOptions {
   key: string | undefined
 }
 
+const brokenOff = 'a hook has sent what it had of a body that failed: the reply is broken off'
+
 /**
  * The payload given to `reply.send()`: an ordinary Readable to whatever hook reads it. Piped into `reply.raw`, as Fastify
  * does, its chunks go there without the detour.
@@ -49,6 +52,10 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #isOffered = false
   /** Whether an error is sent instead. */
   #isErrorTold = false
+  /** Whether a hook, or who ends its stream, wants no more of it. */
+  #isGivenUp = false
+  /** Of the reply, when it was called for. */
+  readonly #type: unknown
   #destination: unknown
   /** Whether the destination has to be ended by who pipes, behind trailers. */
   #hasTrailers = false
@@ -73,6 +80,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
     super({ autoDestroy: false })
     this.#reply = reply
+    this.#type = reply.getHeader('content-type')
     this.#options = options
     this.#running = running
     this.#leave = running.add(this, options.key)
@@ -174,6 +182,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     let reason = error
     if (!this.#ending.isWritten) {
       this.#ending.endIfClosed()
+      this.#isGivenUp = !this.#ending.isOver
       if (this.#transmission.isStarted)
         this.fail(error === null ? new CSV_EXPORT_BODY_DESTROYED() : ofThisExport(error))
       this.#ending.end()
@@ -237,17 +246,20 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     takeBackCoding(this.#reply)
+    if (this.#options.length === undefined) dropLengthOfChunks(this.#reply)
     if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
   /**
    * A head that somebody else has written, or has set a length of, would cut the body there. One of a hook that has caught what
-   * ended the body comes with a part of it, and would say that it is the whole.
+   * ended the body comes with a part of it, and would say that it is the whole, unless it says that it is something else.
    */
   checkHead(): void {
     const { raw } = this.#reply
     if (!headHasGone(raw)) return
-    if (this.#isCutOff && !this.#isErrorTold && takesBody(this.#reply) && raw.statusCode < 300) {
+    if (this.#isCutOff && !this.#isErrorTold && takesBody(this.#reply) && this.#looksWhole) {
+      const { id } = this.#options
+      logSafely(this.#reply.log, 'error', { err: this.#reason, export: { id } }, brokenOff)
       breakConnection(raw)
       return
     }
@@ -304,9 +316,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   /** Whether it has begun, and ended too early, and not because a hook wants something else in its place. */
   get #isCutOff(): boolean {
-    const reason = this.#reason
-    const isByHook = reason instanceof CSV_EXPORT_BODY_DESTROYED
-    return this.#transmission.isStarted && reason !== undefined && !isByHook
+    return this.#transmission.isStarted && this.#reason !== undefined && !this.#isGivenUp
+  }
+
+  /** By the head. */
+  get #looksWhole(): boolean {
+    return this.#reply.raw.statusCode < 300 && this.#reply.getHeader('content-type') === this.#type
   }
 
   /** What else reads this stream must not take a part for the whole. */

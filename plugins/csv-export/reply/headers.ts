@@ -129,6 +129,11 @@ function separateTrailerNames(raw: FastifyReply['raw']): void {
   }
 }
 
+/** Of what a hook makes of the body, when there are trailers: https://www.rfc-editor.org/rfc/rfc9112#section-6.2 */
+export function dropLengthOfChunks(reply: FastifyReply): void {
+  if (isSet(reply, 'transfer-encoding') && isSet(reply, 'content-length')) dropHeader(reply, 'content-length')
+}
+
 /** A hook that sets another cannot have counted a stream, and a client would take the beginning for the whole file. */
 function setLength(raw: FastifyReply['raw'], length: number | undefined): void {
   if (headHasGone(raw)) return

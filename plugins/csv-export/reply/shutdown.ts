@@ -25,16 +25,14 @@ export function endWithServer(app: FastifyInstance, end: (passed: number) => Pro
     const now = performance.now()
     const began = closings.get(app.initialConfig) ?? now
     closings.set(app.initialConfig, began)
-    const closed = Promise.withResolvers<void>()
-    releases.push(sayWhenToComeBack(app.server), onClosed(app.server, closed.resolve))
+    releases.push(sayWhenToComeBack(app.server))
     await end(now - began)
-    closed.promise.then(() => sessionsOf(app.server).close())
   }
   const begin = (): Promise<void> => (closing ??= close())
   app.addHook('preClose', begin)
   app.addHook('onReady', (done) => {
     // An app that fails before is never closed.
-    sessionsOf(app.server)
+    watchServer(app.server)
     releases.push(watchWrongRequests(app.server))
     // Of avvio, which begins with what came last: Fastify's own part, in which the hooks are called, was there before.
     const { onClose } = app as { onClose?: (listener: (app: unknown, done: () => void) => void) => void }
@@ -61,62 +59,49 @@ function sayWhenToComeBack(server: FastifyInstance['server']): () => void {
   return () => void server.off('request', onRequest)
 }
 
-/**
- * Calls back when the server itself closes. A connection whose download ends after that does not stay open for Fastify's keep-alive
- * time of 72 s. No event tells of it before all connections have ended.
- */
-function onClosed(server: FastifyInstance['server'], callback: () => void): () => void {
-  const { close } = server
-  const closeServer: typeof close = function (this: typeof server, ...args) {
-    const closed = close.apply(this, args)
-    // The close of an app that another one takes the place of leaves it open.
-    if (!server.listening) {
-      Object.assign(server, { keepAliveTimeout: 1, keepAliveTimeoutBuffer: 0 })
-      callback()
-    }
-    return closed
-  }
-  server.close = closeServer
-  return () => {
-    // What has wrapped it since would be lost.
-    if (server.close === closeServer) server.close = close
-  }
-}
-
-interface Sessions {
-  /** Closes the open ones, and those that still come, each when what runs in it has ended. */
-  close(): void
-}
-
-const watched = new WeakMap<FastifyInstance['server'], Sessions>()
+const watched = new WeakSet<FastifyInstance['server']>()
 
 /**
- * Before version 24, Node leaves idle sessions of HTTP/2 open when their server closes, which waits for them; later ones, those
- * whose TLS handshake lasts until then.
+ * What a server's own close lacks, which it may have done for many apps, and more than once. Of an app that another one takes the
+ * place of, the close leaves the server as it is.
+ *
+ * - A connection whose download ends after it would stay open for Fastify's keep-alive time of 72 s.
+ * - Before version 24, Node leaves idle sessions of HTTP/2 open, and waits for them; later ones, those whose TLS handshake lasts until
+ *   then.
  */
-function sessionsOf(server: FastifyInstance['server']): Sessions {
-  const known = watched.get(server)
-  if (known !== undefined) return known
-  const open = new Map<Http2Session, Socket>()
-  let isClosing = false
+function watchServer(server: FastifyInstance['server']): void {
+  if (watched.has(server)) return
+  watched.add(server)
+  const sessions = new Map<Http2Session, Socket>()
+  let isClosed = false
   server.on('session', (session: Http2Session) => {
     // Kept, as a session that is over has none: a listener ahead of this one may have refused it.
     const socket = socketBelow(session)
     if (socket === null) return
-    if (isClosing) closeSession(session, socket)
-    open.set(session, socket)
-    session.once('close', () => open.delete(session))
+    if (isClosed) closeSession(session, socket)
+    sessions.set(session, socket)
+    session.once('close', () => sessions.delete(session))
   })
-  const sessions = {
-    close() {
-      isClosing = true
-      for (const [session, socket] of open) closeSession(session, socket)
-    }
+  const { close } = server
+  // No event tells of it before all connections have ended.
+  server.close = function (this: typeof server, ...args) {
+    const closed = close.apply(this, args)
+    if (server.listening || isClosed) return closed
+    isClosed = true
+    const { keepAliveTimeout, keepAliveTimeoutBuffer } = server as KeepAlive
+    Object.assign(server, { keepAliveTimeout: 1, keepAliveTimeoutBuffer: 0 })
+    server.once('listening', () => {
+      isClosed = false
+      Object.assign(server, { keepAliveTimeout, keepAliveTimeoutBuffer })
+    })
+    for (const [session, socket] of sessions) closeSession(session, socket)
+    return closed
   }
-  watched.set(server, sessions)
-  return sessions
 }
 
+type KeepAlive = { keepAliveTimeout?: number; keepAliveTimeoutBuffer?: number }
+
+/** When what runs in it has ended. */
 function closeSession(session: Http2Session, socket: Socket): void {
   // What runs in it may take its time. Of a session that is over, which has none, the client still has to close its side.
   destroyIfStuck(socket, () => session.state.outboundQueueSize !== 0)

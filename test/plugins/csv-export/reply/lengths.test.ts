@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type { FastifyReply, RouteShorthandOptions } from 'fastify'
 import t from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
@@ -81,3 +82,24 @@ t.test('what an error handler streams instead of a kept file is in chunks, as an
   t.match(head, /^transfer-encoding: chunked/im)
   t.match({ body, end }, { body: 'error\nlost\n', end: 'whole' })
 })
+
+t.test(
+  'a length that a hook sets of what it has made of the body gives way to trailers',
+  { skip: skipBefore('5.12.8', 'trailers of a stream') },
+  async (t) => {
+    const { url } = await serve(t, (app) => {
+      app.addHook('onSend', async (_request, reply, payload) => {
+        const chunks: Buffer[] = []
+        for await (const chunk of payload as Readable) chunks.push(chunk)
+        reply.header('content-length', Buffer.concat(chunks).length)
+        return Buffer.concat(chunks)
+      })
+      app.get('/', (_request, reply) => reply.csv([{ a: 1 }]))
+    })
+    for (const te of ['trailers', '']) {
+      const { head, body } = await ask('1.1', url, { te, connection: 'close' })
+      t.equal(body, 'a\n1\n')
+      t.equal(/^content-length: 4\r$/im.test(head), te === '')
+    }
+  }
+)

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { PassThrough, Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
+import type { FastifyReply } from 'fastify'
 import t from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, serve } from '../../../helper.ts'
@@ -97,20 +98,64 @@ for (const [name, hook] of Object.entries(swallowing)) {
   }
 }
 
-t.test('what a hook sends instead, with a status that says so, is whole', async (t) => {
-  const { url } = await serve(t, (app) => {
-    app.addHook('onSend', async (_request, reply, payload) => {
-      try {
-        for await (const chunk of payload as Readable) void chunk
-      } catch {
-        reply.code(502).type('text/plain')
-        return 'try again later'
-      }
+t.test('nor is such a part whole to who injects', async (t) => {
+  for (const hook of Object.values(swallowing)) {
+    const { app } = await serve(t, (app) => {
+      app.addHook('onSend', async (_request, _reply, payload) => hook(payload as Readable))
+      app.get('/', (_request, reply) =>
+        reply.csv(async function* () {
+          yield { a: 1 }
+          await setTimeout(20)
+          await failing()
+        })
+      )
     })
-    app.get('/', (_request, reply) => reply.csv(failing))
-  })
-  t.match(await curl('-w', ' %{http_code}', url), { code: 0, body: 'try again later 502' })
+    await t.rejects(app.inject('/'), { code: 'LIGHT_ECONNRESET' })
+  }
 })
+
+/** What a hook makes of a body, as it wants something else in its place. */
+const instead: Record<string, (payload: Readable, reply: FastifyReply) => unknown> = {
+  'says so by its status': async (payload, reply) => {
+    await t.rejects(collected(payload))
+    reply.code(502)
+    return 'else'
+  },
+  'says so by its type': async (payload, reply) => {
+    await t.rejects(collected(payload))
+    reply.type('text/plain')
+    return 'else'
+  },
+  'has given the body up for a reason': async (payload) => {
+    payload.once('data', () => payload.destroy(new Error('too large')))
+    await new Promise((resolve) => payload.once('close', resolve))
+    return 'else'
+  },
+  'has left a loop over it': async (payload) => {
+    for await (const _chunk of payload) break
+    return 'else'
+  }
+}
+
+async function collected(payload: Readable): Promise<void> {
+  for await (const chunk of payload) void chunk
+}
+
+for (const [name, hook] of Object.entries(instead)) {
+  t.test(`what a hook sends instead is whole: it ${name}`, async (t) => {
+    const { url } = await serve(t, (app) => {
+      app.addHook('onSend', async (_request, reply, payload) => hook(payload as Readable, reply))
+      app.get('/', (_request, reply) =>
+        reply.csv(async function* () {
+          yield { a: 1 }
+          await setTimeout(20)
+          await failing()
+        })
+      )
+    })
+    t.match(await curl(url), { code: 0, body: 'else' })
+  })
+}
 
 const unguarded = skipBefore('5.12.8', 'an error after the head that ends no process')
 

@@ -280,8 +280,16 @@ t.test(
 async function lastingServer(t: Test, http2: boolean) {
   const server = (http2 ? createHttp2Server() : createServer()) as Server & { keepAliveTimeoutBuffer: number }
   const { close } = server
-  Object.assign(server, { close: (callback: () => void) => callback() })
-  t.teardown(() => close.call(server))
+  let isLasting = true
+  Object.assign(server, {
+    close: (callback: () => void) => (isLasting ? callback() : close.call(server, callback))
+  })
+  const reallyClose = () => {
+    isLasting = false
+    server.close(() => {})
+    isLasting = true
+  }
+  t.teardown(reallyClose)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const handlers: (() => void)[] = []
@@ -292,6 +300,7 @@ async function lastingServer(t: Test, http2: boolean) {
   }
   return {
     server,
+    close: reallyClose,
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     app: () => Fastify({ http2, serverFactory, forceCloseConnections: false } as object),
     state: () => [
@@ -324,6 +333,33 @@ t.test('a server that goes on with another app is as it was', async (t) => {
     // One listener for the sessions of all apps. Fastify leaves its own for 'clientError'.
     t.same(state(), [keepAliveTimeout, keepAliveTimeoutBuffer, 1, 1, 3])
     session?.destroy()
+  }
+})
+
+t.test('a server that listens again after its close is as it was', async (t) => {
+  for (const http2 of [false, true]) {
+    const { app: makeApp, server, close, url } = await lastingServer(t, http2)
+    const { keepAliveTimeout, keepAliveTimeoutBuffer } = server
+    const { port } = server.address() as AddressInfo
+    for (let round = 0; round < 2; round++) {
+      const app = makeApp()
+      // In two contexts, as each has a close of its own.
+      for (const path of ['/a', '/b']) {
+        await app.register(async (context) => {
+          await context.register(csvExport)
+          context.get(path, (_request, reply) => reply.csv([{ id: 1 }]))
+        })
+      }
+      await app.ready()
+      const { body } = await curl(http2 ? '--http2-prior-knowledge' : '--http1.1', `${url}/a`)
+      t.equal(body, 'id\n1\n')
+      await app.close()
+      close()
+      if (!http2) t.equal(server.keepAliveTimeout, 1)
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+      t.match(server, { keepAliveTimeout, keepAliveTimeoutBuffer })
+    }
   }
 })
 
