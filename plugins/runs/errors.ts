@@ -118,6 +118,13 @@ export const CSV_EXPORT_RUN_LOST = createError(
   503
 )
 
+/** A bucket that is away, or asked for too much: `cause` has more. */
+export const CSV_EXPORT_FILES_UNAVAILABLE = createError<[{ cause: unknown }]>(
+  'CSV_EXPORT_FILES_UNAVAILABLE',
+  'the store of the files is not available: try again later',
+  503
+)
+
 /** The store has fewer bytes than the run, or none. */
 export const CSV_EXPORT_FILE_INCOMPLETE = createError<[string]>(
   'CSV_EXPORT_FILE_INCOMPLETE',

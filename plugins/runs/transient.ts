@@ -21,10 +21,16 @@ export function isTransient(thrown: unknown): boolean {
   return false
 }
 
+/** Whether the store of the files says so, through a client of AWS, and not the database. */
+export function isOfBucket(error: object): boolean {
+  return '$metadata' in error || '$fault' in error || isTimeoutOfBucket(error as Record<string, unknown>)
+}
+
 function isTransientItself(error: Record<string, unknown>): boolean {
   const { code, message, $fault, $retryable } = error
   if ($fault === 'server' || $retryable !== undefined || ($fault === 'client' && isBusyBucket(error)))
     return true
+  if (isTimeoutOfBucket(error)) return true
   if (typeof code === 'string' && (transientClasses.test(code) || networkCodes.test(code))) return true
   return typeof message === 'string' && networkMessages.test(message)
 }
@@ -32,6 +38,11 @@ function isTransientItself(error: Record<string, unknown>): boolean {
 /** As the clients of AWS say it: the bucket has waited for too long, or is asked for too much. */
 function isBusyBucket({ name, $metadata }: Record<string, unknown>): boolean {
   return name === 'RequestTimeout' || (isObject($metadata) && $metadata.httpStatusCode === 429)
+}
+
+/** What those of the user's own `AbortSignal.timeout()` are called, too. */
+function isTimeoutOfBucket({ name, message }: Record<string, unknown>): boolean {
+  return name === 'TimeoutError' && String(message).startsWith('@smithy/node-http-handler')
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -2,6 +2,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import { toError } from '../../csv-export/guard.ts'
 import { CSV_EXPORT_DATABASE_UNAVAILABLE } from '../../pg/errors.ts'
 import {
+  CSV_EXPORT_FILES_UNAVAILABLE,
   CSV_EXPORT_RUN_EXPIRED,
   CSV_EXPORT_RUN_IS_OPEN,
   CSV_EXPORT_RUN_NOT_SUCCEEDED,
@@ -11,7 +12,7 @@ import {
 import type { FileStore } from '../files/files.ts'
 import type { Report } from '../report.ts'
 import { isOpen, type RunRow, type Runs } from '../table/runs.ts'
-import { isTransient } from '../transient.ts'
+import { isOfBucket, isTransient } from '../transient.ts'
 import type { RunWatch } from '../watch.ts'
 import { sendRunFile } from './files.ts'
 import { withParameters } from './parameters.ts'
@@ -53,7 +54,10 @@ export async function routes(app: FastifyInstance, options: RoutesOptions): Prom
     const error: Partial<FastifyError> = toError(thrown)
     if (error.statusCode !== undefined || !isTransient(error)) throw error
     reply.header('retry-after', retryAfter)
-    throw new CSV_EXPORT_DATABASE_UNAVAILABLE({ cause: error })
+    const cause = { cause: error }
+    throw isOfBucket(error)
+      ? new CSV_EXPORT_FILES_UNAVAILABLE(cause)
+      : new CSV_EXPORT_DATABASE_UNAVAILABLE(cause)
   })
   app.addHook('preClose', async () => waiting.close())
 

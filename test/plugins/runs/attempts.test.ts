@@ -286,7 +286,8 @@ t.test('what another attempt may mend', async (t) => {
     { $fault: 'server' },
     { $fault: 'client', name: 'RequestTimeout', $metadata: { httpStatusCode: 400 } },
     { $fault: 'client', name: 'Unknown', $metadata: { httpStatusCode: 429 } },
-    { name: 'TimeoutError', $retryable: {} }
+    { name: 'TimeoutError', $retryable: {} },
+    { name: 'TimeoutError', message: '@smithy/node-http-handler - the request socket timed out' }
   ]) {
     t.ok(isTransient(error), JSON.stringify(error))
   }
@@ -303,6 +304,7 @@ t.test('what another attempt may mend', async (t) => {
     { $fault: 'client' },
     { $fault: 'client', name: 'AccessDenied', $metadata: { httpStatusCode: 403 } },
     { name: 'RequestTimeout' },
+    { name: 'TimeoutError', message: 'The operation was aborted due to timeout' },
     { code: '22012' },
     { code: 8 },
     new Error('Connection'),

@@ -2,7 +2,7 @@ import t from 'tap'
 import { startPostgres } from '../../database.ts'
 import { curl } from '../../helper.ts'
 import { relayed } from '../pg/relays.ts'
-import { serveRuns } from './runs.ts'
+import { ask, finishedRun, MemoryFiles, serveRuns, startEmptyPostgres } from './runs.ts'
 
 t.test('while the database is away, to try again later is all that is said', async (t) => {
   const postgres = await startPostgres(t, { rows: 0 })
@@ -19,6 +19,20 @@ t.test('while the database is away, to try again later is all that is said', asy
   t.match((await curl('-i', '-X', 'POST', `${url}/reports/numbers/runs`)).body, /^HTTP\/1.1 503 /)
   t.match((await curl('-i', `${url}/runs?limit=x`)).body, /^HTTP\/1.1 400 /, 'other errors stay as they are')
   t.match((await curl(`${url}/reports/numbers.csv`)).body, /^id,label\n1,x\n/, 'what needs no run is served')
+})
+
+t.test('a bucket that is away is not taken for the database', async (t) => {
+  const connectionString = await startEmptyPostgres(t)
+  const files = new MemoryFiles()
+  const { url } = await serveRuns(t, { connectionString, files })
+  const { result } = await finishedRun(url, 'numbers')
+  files.read = () => {
+    throw Object.assign(new Error('SlowDown'), { $fault: 'server', $metadata: { httpStatusCode: 503 } })
+  }
+  const { status, headers, body } = await ask(`${url}${result?.href}`)
+  t.match(body, { statusCode: 503, code: 'CSV_EXPORT_FILES_UNAVAILABLE' })
+  t.equal(status, 503)
+  t.ok(headers.get('retry-after'))
 })
 
 t.test('a server closes though the database is silent', async (t) => {
