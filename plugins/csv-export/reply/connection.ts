@@ -71,7 +71,7 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
     return
   }
   // The client of `inject()` hears of it in the next turn: what is ended before that would be whole.
-  if ('_lightMyRequest' in raw) Object.assign(raw, { write: () => false, end: () => raw })
+  if ('_lightMyRequest' in raw) Object.assign(raw, { end: () => raw })
   if (raw.socket !== null) reset(raw.socket)
   // A pipelined reply has no socket before those ahead of it have been sent, which then have to reach the client. Nothing of
   // it has gone, but Node would send what it has been given, be it destroyed or not.

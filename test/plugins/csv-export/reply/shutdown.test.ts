@@ -152,6 +152,14 @@ t.test(
   }
 )
 
+t.test('a session that a listener ahead has refused is left alone', async (t) => {
+  const { app, url } = await serve(t, () => {}, { http2: true })
+  app.server.prependListener('session', (session: ServerHttp2Session) => session.destroy())
+  const session = connect(url)
+  session.on('error', () => {})
+  await once(session, 'close')
+})
+
 t.test('several contexts that have the plugin share one grace', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
@@ -354,6 +362,7 @@ t.test('a server that listens again after its close is as it was', async (t) => 
       const { body } = await curl(http2 ? '--http2-prior-knowledge' : '--http1.1', `${url}/a`)
       t.equal(body, 'id\n1\n')
       await app.close()
+      close()
       close()
       if (!http2) t.equal(server.keepAliveTimeout, 1)
       server.listen(port, '127.0.0.1')
