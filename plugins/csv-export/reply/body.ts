@@ -14,6 +14,8 @@ import {
   addTrailers,
   dropLengthOfChunks,
   dropTrailers,
+  isHandedOver,
+  mediaTypeOf,
   prepareHead,
   sendHead,
   setExportId,
@@ -54,8 +56,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #isErrorTold = false
   /** Whether a hook, or who ends its stream, wants no more of it. */
   #isGivenUp = false
-  /** Of the reply, when it was called for. */
-  readonly #type: unknown
+  /** The media type of the reply, when it ended too early. */
+  #type: string | undefined
   #destination: unknown
   /** Whether the destination has to be ended by who pipes, behind trailers. */
   #hasTrailers = false
@@ -80,7 +82,6 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
     super({ autoDestroy: false })
     this.#reply = reply
-    this.#type = reply.getHeader('content-type')
     this.#options = options
     this.#running = running
     this.#leave = running.add(this, options.key)
@@ -214,11 +215,19 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
     if (this.#destination !== undefined && this.#destination !== this.#reply.raw) {
       failStream(this.#destination as Writable, error)
-      // It may watch another one, behind that.
-      setImmediate(() => this.#isErrorTold || this.#reply.send(error))
+      this.#failLaterStage(error)
     }
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
     this.destroy(error)
+  }
+
+  /** Fastify may watch a stage behind the one that has failed, which then never ends. */
+  #failLaterStage(error: Error): void {
+    const { raw } = this.#reply
+    const tell = () => this.#isErrorTold || headHasGone(raw) || this.#reply.send(error)
+    // A hook that is still at work may catch the failure, and give something else. What nobody has ended waits for the body.
+    if (isHandedOver(raw)) setImmediate(tell)
+    else raw.once('pipe', ({ writable }: { writable?: boolean }) => writable && setImmediate(tell))
   }
 
   /**
@@ -321,12 +330,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   /** By the head. */
   get #looksWhole(): boolean {
-    return this.#reply.raw.statusCode < 300 && this.#reply.getHeader('content-type') === this.#type
+    const type = mediaTypeOf(this.#reply)
+    return this.#reply.raw.statusCode < 300 && (type === undefined || type === this.#type)
   }
 
   /** What else reads this stream must not take a part for the whole. */
   #cutOff(reason: Error, isErrorNext: boolean): void {
     this.#reason = reason
+    this.#type = mediaTypeOf(this.#reply)
     // Its pipe, where a hook reads too, would end the reply as if it were whole.
     this.unpipe(this.#reply.raw)
     const isFastifys = this.#destination === this.#reply.raw

@@ -32,7 +32,18 @@ export function prepareHead(reply: FastifyReply, length: number | undefined): vo
 
 /** Ahead of the body, but not before Fastify has handed the headers over, for which a hook may still make it wait. */
 export function sendHead(raw: FastifyReply['raw']): void {
-  if (!headHasGone(raw) && raw.hasHeader('content-type')) raw.flushHeaders()
+  if (!headHasGone(raw) && isHandedOver(raw)) raw.flushHeaders()
+}
+
+/** Whether Fastify has handed the headers over: with a stream, it does so when the hooks have made of it what they want. */
+export function isHandedOver(raw: FastifyReply['raw']): boolean {
+  return raw.hasHeader('content-type')
+}
+
+/** Without parameters, such as the charset. */
+export function mediaTypeOf(reply: FastifyReply): string | undefined {
+  const type = reply.getHeader('content-type')
+  return type === undefined ? undefined : String(type).replace(/;.*/s, '').trim().toLowerCase()
 }
 
 /**

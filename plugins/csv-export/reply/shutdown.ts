@@ -69,7 +69,7 @@ const watched = new WeakSet<FastifyInstance['server']>()
  * - Before version 24, Node leaves idle sessions of HTTP/2 open, and waits for them; later ones, those whose TLS handshake lasts until
  *   then.
  */
-function watchServer(server: FastifyInstance['server']): void {
+function watchServer(server: FastifyInstance['server'] & KeepAlive): void {
   if (watched.has(server)) return
   watched.add(server)
   const sessions = new Map<Http2Session, Socket>()
@@ -88,11 +88,12 @@ function watchServer(server: FastifyInstance['server']): void {
     const closed = close.apply(this, args)
     if (server.listening || isClosed) return closed
     isClosed = true
-    const { keepAliveTimeout, keepAliveTimeoutBuffer } = server as KeepAlive
+    const { keepAliveTimeout, keepAliveTimeoutBuffer } = server
     Object.assign(server, { keepAliveTimeout: 1, keepAliveTimeoutBuffer: 0 })
     server.once('listening', () => {
       isClosed = false
-      Object.assign(server, { keepAliveTimeout, keepAliveTimeoutBuffer })
+      // Whoever has it listen again may have set another.
+      if (server.keepAliveTimeout === 1) Object.assign(server, { keepAliveTimeout, keepAliveTimeoutBuffer })
     })
     for (const [session, socket] of sessions) closeSession(session, socket)
     return closed

@@ -13,6 +13,11 @@ async function failing(): Promise<{ a: number }[]> {
 
 const hooks: Record<string, (payload: Readable) => unknown> = {
   'two stages': (payload) => payload.pipe(new PassThrough()).pipe(new PassThrough()),
+  'two stages of a hook that takes its time': async (payload) => {
+    const last = payload.pipe(new PassThrough()).pipe(new PassThrough())
+    await setTimeout(50)
+    return last
+  },
   'a stage after the failure': async (payload) => {
     payload.read()
     await once(payload, 'close').catch(() => {})
@@ -55,12 +60,24 @@ for (const version of ['--http1.0', '--http1.1', '--http2-prior-knowledge']) {
 }
 
 /** What hooks make of a body that has failed, as if that were all of it. */
-const swallowing: Record<string, (payload: Readable) => unknown> = {
+const swallowing: Record<string, (payload: Readable, reply: FastifyReply) => unknown> = {
   'collects until it closes': async (payload) => {
     const chunks: Buffer[] = []
     payload.on('data', (chunk) => chunks.push(chunk))
     await new Promise((resolve) => payload.once('close', resolve))
     return Buffer.concat(chunks)
+  },
+  'gives it another charset': async (payload, reply) => {
+    const chunks: Buffer[] = []
+    payload.on('data', (chunk) => chunks.push(chunk))
+    await new Promise((resolve) => payload.once('close', resolve))
+    reply.type('text/csv; charset=iso-8859-1')
+    return Buffer.concat(chunks)
+  },
+  'takes its type away': async (payload, reply) => {
+    await t.rejects(collected(payload))
+    reply.removeHeader('content-type')
+    return Buffer.from('a\n1\n')
   },
   'gives what it has got': (payload) =>
     Readable.from(
@@ -81,7 +98,7 @@ for (const [name, hook] of Object.entries(swallowing)) {
       const { url } = await serve(
         t,
         (app) => {
-          app.addHook('onSend', async (_request, _reply, payload) => hook(payload as Readable))
+          app.addHook('onSend', async (_request, reply, payload) => hook(payload as Readable, reply))
           app.get('/', (_request, reply) =>
             reply.csv(async function* () {
               yield { a: 1 }
@@ -101,7 +118,7 @@ for (const [name, hook] of Object.entries(swallowing)) {
 t.test('nor is such a part whole to who injects', async (t) => {
   for (const hook of Object.values(swallowing)) {
     const { app } = await serve(t, (app) => {
-      app.addHook('onSend', async (_request, _reply, payload) => hook(payload as Readable))
+      app.addHook('onSend', async (_request, reply, payload) => hook(payload as Readable, reply))
       app.get('/', (_request, reply) =>
         reply.csv(async function* () {
           yield { a: 1 }
@@ -130,6 +147,22 @@ const instead: Record<string, (payload: Readable, reply: FastifyReply) => unknow
     payload.once('data', () => payload.destroy(new Error('too large')))
     await new Promise((resolve) => payload.once('close', resolve))
     return 'else'
+  },
+  'has piped it, and takes its time': async (payload, reply) => {
+    await t.rejects(collected(payload.pipe(new PassThrough())))
+    await setTimeout(20)
+    reply.code(502)
+    return 'else'
+  },
+  'has piped it, and gives a slow stream': async (payload, reply) => {
+    await t.rejects(collected(payload.pipe(new PassThrough())))
+    reply.code(502)
+    return Readable.from(
+      (async function* () {
+        await setTimeout(50)
+        yield 'else'
+      })()
+    )
   },
   'has left a loop over it': async (payload) => {
     for await (const _chunk of payload) break

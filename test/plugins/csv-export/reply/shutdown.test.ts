@@ -365,9 +365,13 @@ t.test('a server that listens again after its close is as it was', async (t) => 
       close()
       close()
       if (!http2) t.equal(server.keepAliveTimeout, 1)
+      // Whoever has it listen again may set it.
+      const own = round === 1 ? 30_000 : keepAliveTimeout
+      if (round === 1) server.keepAliveTimeout = own
       server.listen(port, '127.0.0.1')
       await once(server, 'listening')
-      t.match(server, { keepAliveTimeout, keepAliveTimeoutBuffer })
+      t.equal(server.keepAliveTimeout, own)
+      if (round === 0) t.equal(server.keepAliveTimeoutBuffer, keepAliveTimeoutBuffer)
     }
   }
 })
