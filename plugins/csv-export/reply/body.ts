@@ -1,4 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
+import { EventEmitter } from 'node:events'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
@@ -7,6 +8,7 @@ import { logSafely, ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
+import { isNodeStream } from '../stream/streams.ts'
 import { breakConnection, declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
 import { takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
@@ -56,6 +58,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #isErrorTold = false
   /** Whether a hook, or who ends its stream, wants no more of it. */
   #isGivenUp = false
+  /** Whether others have set a type without Fastify, which then does not say when it hands its own over. */
+  readonly #hasOwnType: boolean
   /** The media type of the reply, when it ended too early. */
   #type: string | undefined
   #destination: unknown
@@ -82,6 +86,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
     super({ autoDestroy: false })
     this.#reply = reply
+    this.#hasOwnType = isHandedOver(reply.raw)
     this.#options = options
     this.#running = running
     this.#leave = running.add(this, options.key)
@@ -215,19 +220,13 @@ export class StreamedBody<T> extends Readable implements Breakable {
     // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
     if (this.#destination !== undefined && this.#destination !== this.#reply.raw) {
       failStream(this.#destination as Writable, error)
-      this.#failLaterStage(error)
+      // It may watch something that is fed in another way. A hook that is still at work may give something else.
+      if (!this.#hasOwnType && isHandedOver(this.#reply.raw)) {
+        setImmediate(() => this.#isErrorTold || headHasGone(this.#reply.raw) || this.#reply.send(error))
+      }
     }
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
     this.destroy(error)
-  }
-
-  /** Fastify may watch a stage behind the one that has failed, which then never ends. */
-  #failLaterStage(error: Error): void {
-    const { raw } = this.#reply
-    const tell = () => this.#isErrorTold || headHasGone(raw) || this.#reply.send(error)
-    // A hook that is still at work may catch the failure, and give something else. What nobody has ended waits for the body.
-    if (isHandedOver(raw)) setImmediate(tell)
-    else raw.once('pipe', ({ writable }: { writable?: boolean }) => writable && setImmediate(tell))
   }
 
   /**
@@ -379,14 +378,35 @@ export class StreamedBody<T> extends Readable implements Breakable {
   }
 }
 
-/** Of a hook, which has it watched by Fastify later, if at all. */
-function failStream(
-  stream: Partial<Pick<Writable, 'destroy'>> & Pick<Writable, 'emit' | 'on'>,
-  error: Error
-): void {
+interface Stage {
+  on(event: 'error', listener: () => void): unknown
+  emit(event: 'error', error: Error): unknown
+  destroy?(error: Error): unknown
+  pipe?: unknown
+  _readableState?: { pipes?: unknown; destroyed?: boolean }
+}
+
+/**
+ * Of a hook, which has it watched by Fastify later, if at all. So is what it is piped into, before or after this: Node tells nobody
+ * behind a stage that it has failed.
+ */
+function failStream(stream: Stage, error: Error): void {
+  const later = [stream._readableState?.pipes].flat()
   // An 'error' that nobody listens to ends the process.
   stream.on('error', () => {})
   if (stream.destroy !== undefined) stream.destroy(error)
   // One of the oldest kind cannot be destroyed.
   else stream.emit('error', error)
+  stream.pipe = (next: unknown) => {
+    failStage(next, error)
+    return next
+  }
+  for (const next of later) failStage(next, error)
+}
+
+/** Nobody waits for what only takes bytes, as a file does, or the reply. */
+function failStage(stage: unknown, error: Error): void {
+  if (stage instanceof EventEmitter && isNodeStream(stage) && !stage._readableState?.destroyed) {
+    failStream(stage as Stage, error)
+  }
 }

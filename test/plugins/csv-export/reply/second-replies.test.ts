@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { PassThrough, Readable } from 'node:stream'
+import { PassThrough, Readable, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyReply } from 'fastify'
 import t from 'tap'
@@ -11,11 +11,32 @@ async function failing(): Promise<{ a: number }[]> {
   throw Object.assign(new Error('early'), { code: 'EARLY' })
 }
 
-const hooks: Record<string, (payload: Readable) => unknown> = {
+const hooks: Record<string, (payload: Readable, reply: FastifyReply) => unknown> = {
   'two stages': (payload) => payload.pipe(new PassThrough()).pipe(new PassThrough()),
   'two stages of a hook that takes its time': async (payload) => {
     const last = payload.pipe(new PassThrough()).pipe(new PassThrough())
     await setTimeout(50)
+    return last
+  },
+  'a web stream of two stages, given late': async (payload) => {
+    const web = Readable.toWeb(payload.pipe(new PassThrough()).pipe(new PassThrough()))
+    await setTimeout(50)
+    return web
+  },
+  'two stages without a type': (payload, reply) => {
+    reply.removeHeader('content-type')
+    return payload.pipe(new PassThrough()).pipe(new PassThrough())
+  },
+  'stages that are piped after the failure': async (payload) => {
+    const first = payload.pipe(new PassThrough())
+    await once(first, 'close').catch(() => {})
+    // Nobody reads what only takes bytes.
+    first.pipe(new Writable())
+    return first.pipe(new PassThrough()).pipe(new PassThrough())
+  },
+  'a stage that is fed by hand': (payload) => {
+    const last = new PassThrough()
+    payload.pipe(new PassThrough()).on('data', (chunk) => last.write(chunk))
     return last
   },
   'a stage after the failure': async (payload) => {
@@ -28,8 +49,8 @@ const hooks: Record<string, (payload: Readable) => unknown> = {
 for (const [name, hook] of Object.entries(hooks)) {
   t.test(`an early error behind ${name} is a reply`, async (t) => {
     const { url } = await serve(t, (app) => {
-      app.addHook('onSend', async (_request, _reply, payload) =>
-        typeof payload === 'string' ? payload : hook(payload as Readable)
+      app.addHook('onSend', async (_request, reply, payload) =>
+        typeof payload === 'string' ? payload : hook(payload as Readable, reply)
       )
       app.get('/', (_request, reply) => reply.csv(failing))
     })
@@ -154,6 +175,13 @@ const instead: Record<string, (payload: Readable, reply: FastifyReply) => unknow
     reply.code(502)
     return 'else'
   },
+  'has piped it, and gives a slow stage of its own': async (payload, reply) => {
+    await t.rejects(collected(payload.pipe(new PassThrough()).pipe(new PassThrough())))
+    reply.code(502)
+    const other = new PassThrough()
+    setTimeout(50).then(() => other.end('else'))
+    return other
+  },
   'has piped it, and gives a slow stream': async (payload, reply) => {
     await t.rejects(collected(payload.pipe(new PassThrough())))
     reply.code(502)
@@ -176,15 +204,17 @@ async function collected(payload: Readable): Promise<void> {
 
 for (const [name, hook] of Object.entries(instead)) {
   t.test(`what a hook sends instead is whole: it ${name}`, async (t) => {
+    const typed = name.includes('slow stage')
     const { url } = await serve(t, (app) => {
       app.addHook('onSend', async (_request, reply, payload) => hook(payload as Readable, reply))
-      app.get('/', (_request, reply) =>
-        reply.csv(async function* () {
+      app.get('/', (_request, reply) => {
+        if (typed) reply.raw.setHeader('content-type', 'text/csv')
+        return reply.csv(async function* () {
           yield { a: 1 }
           await setTimeout(20)
           await failing()
         })
-      )
+      })
     })
     t.match(await curl(url), { code: 0, body: 'else' })
   })
