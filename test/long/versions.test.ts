@@ -7,7 +7,7 @@ import { copyCheckout } from './checkout.ts'
 
 // The suite of plugins/ with the oldest Node and Fastify that package.json takes, and the Node of long-term support. Each
 // with everything else as it is installed. What an old Fastify lacks its tests name: skipBefore().
-t.setTimeout(600_000)
+t.setTimeout(900_000)
 
 const root = join(import.meta.dirname, '../..')
 const { engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
