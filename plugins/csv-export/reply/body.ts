@@ -1,5 +1,4 @@
 import { AsyncResource } from 'node:async_hooks'
-import { EventEmitter } from 'node:events'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Encoder } from '../csv/encoder.ts'
@@ -8,7 +7,7 @@ import { logSafely, ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
-import { isNodeStream } from '../stream/streams.ts'
+import { failStream } from '../stream/stages.ts'
 import { breakConnection, declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
 import { takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
@@ -375,38 +374,5 @@ export class StreamedBody<T> extends Readable implements Breakable {
       'export-rows': String(this.#transmission.rows),
       'repr-digest': digest === undefined ? undefined : `sha-256=:${digest}:`
     }
-  }
-}
-
-interface Stage {
-  on(event: 'error', listener: () => void): unknown
-  emit(event: 'error', error: Error): unknown
-  destroy?(error: Error): unknown
-  pipe?: unknown
-  _readableState?: { pipes?: unknown; destroyed?: boolean }
-}
-
-/**
- * Of a hook, which has it watched by Fastify later, if at all. So is what it is piped into, before or after this: Node tells nobody
- * behind a stage that it has failed.
- */
-function failStream(stream: Stage, error: Error): void {
-  const later = [stream._readableState?.pipes].flat()
-  // An 'error' that nobody listens to ends the process.
-  stream.on('error', () => {})
-  if (stream.destroy !== undefined) stream.destroy(error)
-  // One of the oldest kind cannot be destroyed.
-  else stream.emit('error', error)
-  stream.pipe = (next: unknown) => {
-    failStage(next, error)
-    return next
-  }
-  for (const next of later) failStage(next, error)
-}
-
-/** Nobody waits for what only takes bytes, as a file does, or the reply. */
-function failStage(stage: unknown, error: Error): void {
-  if (stage instanceof EventEmitter && isNodeStream(stage) && !stage._readableState?.destroyed) {
-    failStream(stage as Stage, error)
   }
 }

@@ -11,6 +11,12 @@ async function failing(): Promise<{ a: number }[]> {
   throw Object.assign(new Error('early'), { code: 'EARLY' })
 }
 
+async function* failingLater() {
+  yield { a: 1 }
+  await setTimeout(20)
+  await failing()
+}
+
 const hooks: Record<string, (payload: Readable, reply: FastifyReply) => unknown> = {
   'two stages': (payload) => payload.pipe(new PassThrough()).pipe(new PassThrough()),
   'two stages of a hook that takes its time': async (payload) => {
@@ -120,13 +126,7 @@ for (const [name, hook] of Object.entries(swallowing)) {
         t,
         (app) => {
           app.addHook('onSend', async (_request, reply, payload) => hook(payload as Readable, reply))
-          app.get('/', (_request, reply) =>
-            reply.csv(async function* () {
-              yield { a: 1 }
-              await setTimeout(20)
-              await failing()
-            })
-          )
+          app.get('/', (_request, reply) => reply.csv(failingLater))
         },
         { http2: version.startsWith('--http2'), defaults: { onReceipt } }
       )
@@ -140,13 +140,7 @@ t.test('nor is such a part whole to who injects', async (t) => {
   for (const hook of Object.values(swallowing)) {
     const { app } = await serve(t, (app) => {
       app.addHook('onSend', async (_request, reply, payload) => hook(payload as Readable, reply))
-      app.get('/', (_request, reply) =>
-        reply.csv(async function* () {
-          yield { a: 1 }
-          await setTimeout(20)
-          await failing()
-        })
-      )
+      app.get('/', (_request, reply) => reply.csv(failingLater))
     })
     await t.rejects(app.inject('/'), { code: 'LIGHT_ECONNRESET' })
   }
@@ -209,11 +203,7 @@ for (const [name, hook] of Object.entries(instead)) {
       app.addHook('onSend', async (_request, reply, payload) => hook(payload as Readable, reply))
       app.get('/', (_request, reply) => {
         if (typed) reply.raw.setHeader('content-type', 'text/csv')
-        return reply.csv(async function* () {
-          yield { a: 1 }
-          await setTimeout(20)
-          await failing()
-        })
+        return reply.csv(failingLater)
       })
     })
     t.match(await curl(url), { code: 0, body: 'else' })
