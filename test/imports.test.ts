@@ -19,7 +19,9 @@ const directions: Record<string, string[]> = {
     'plugins/csv-export/options',
     'plugins/csv-export'
   ],
+  'plugins/csv-export/connection': ['plugins/csv-export'],
   'plugins/csv-export/reply': [
+    'plugins/csv-export/connection',
     'plugins/csv-export/stream',
     'plugins/csv-export/csv',
     'plugins/csv-export/options',

@@ -1,6 +1,13 @@
 import { AsyncResource } from 'node:async_hooks'
 import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
+import {
+  breakConnection,
+  declaredLength,
+  hasUnsent,
+  headHasGone,
+  transportOf
+} from '../connection/connection.ts'
 import type { Encoder } from '../csv/encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
 import { logSafely, ofThisExport, toError } from '../guard.ts'
@@ -8,7 +15,6 @@ import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { failStream } from '../stream/stages.ts'
-import { breakConnection, declaredLength, hasUnsent, headHasGone, transportOf } from './connection.ts'
 import { takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {

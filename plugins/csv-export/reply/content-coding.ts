@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify'
+import { headHasGone } from '../connection/connection.ts'
 import { type ContentCoding, contentCodings } from '../options/http.ts'
 import { type Coder, createCoder } from '../stream/coders.ts'
-import { headHasGone } from './connection.ts'
 import { addVary, dropHeader } from './headers.ts'
 
 /** A smaller body is sent as it is, in bytes: coding it would save next to nothing. */

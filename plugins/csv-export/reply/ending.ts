@@ -2,12 +2,18 @@ import { AsyncResource } from 'node:async_hooks'
 import type { Http2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
+import {
+  breakConnection,
+  headHasGone,
+  injectedStream,
+  isHttp2,
+  socketBelow
+} from '../connection/connection.ts'
+import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from '../connection/hold.ts'
+import { silenceOf } from '../connection/sockets.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_CLIENT_STALLED } from '../errors.ts'
 import { attempt, guarded, ofThisExport } from '../guard.ts'
-import { breakConnection, headHasGone, injectedStream, isHttp2, socketBelow } from './connection.ts'
 import { prepareErrorReply } from './headers.ts'
-import { holdConnection, holdReply, holdReplyDestroy, holdSocketEnd } from './hold.ts'
-import { silenceOf } from './sockets.ts'
 
 /**
  * How a reply ends, whoever ends it: its client, its server, its source, a limit. Told once, with the reason, or with none

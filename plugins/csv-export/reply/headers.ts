@@ -1,6 +1,6 @@
 import { create as contentDisposition } from 'content-disposition'
 import type { FastifyReply } from 'fastify'
-import { headHasGone, isHttp2 } from './connection.ts'
+import { headHasGone, isHttp2 } from '../connection/connection.ts'
 
 /** Set when the helper is called, as hooks decide by it what to do with the body. */
 export function setType(reply: FastifyReply, type: string): void {

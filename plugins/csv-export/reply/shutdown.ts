@@ -2,10 +2,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2Session } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
-import { socketBelow } from './connection.ts'
+import { socketBelow } from '../connection/connection.ts'
+import { watchWrongRequests } from '../connection/hold.ts'
+import { destroyIfStuck } from '../connection/sockets.ts'
 import { onHead, retryAfter } from './headers.ts'
-import { watchWrongRequests } from './hold.ts'
-import { destroyIfStuck } from './sockets.ts'
 
 /** When the close of an app began. All its contexts have one `initialConfig`, and are closed one after the other. */
 const closings = new WeakMap<object, number>()

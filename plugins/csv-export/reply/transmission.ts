@@ -1,4 +1,5 @@
 import type { FastifyReply } from 'fastify'
+import { headHasGone } from '../connection/connection.ts'
 import type { Encoder } from '../csv/encoder.ts'
 import { CSV_EXPORT_CLIENT_GONE, CSV_EXPORT_CLIENT_STALLED, CSV_EXPORT_MAX_DURATION } from '../errors.ts'
 import { announce, deliver, publishProgress, type Recipients } from '../receipts/delivery.ts'
@@ -8,7 +9,6 @@ import { Deadline } from '../stream/deadline.ts'
 import { type Destination, Sender, type Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
 import { compress } from './compress.ts'
-import { headHasGone } from './connection.ts'
 import type { ReplyCoding } from './content-coding.ts'
 import { sendHead } from './headers.ts'
 
