@@ -36,7 +36,13 @@ const directions: Record<string, string[]> = {
   'plugins/csv-export/schema': ['plugins/csv-export/options', 'plugins/csv-export'],
   'plugins/probe': ['plugins/csv-export/probe'],
   'plugins/runs/table': ['plugins/pg', 'plugins/runs'],
-  'plugins/runs/files': ['plugins/runs/table', 'plugins/csv-export/options', 'plugins/pg', 'plugins/runs']
+  'plugins/runs/files': [
+    'plugins/runs/table',
+    'plugins/csv-export/options',
+    'plugins/csv-export',
+    'plugins/pg',
+    'plugins/runs'
+  ]
 }
 /** What every room may import of the plugin's own folder; the others there import the rooms. */
 const common = ['errors', 'guard', 'describe'].map((name) => `plugins/csv-export/${name}.ts`)
@@ -102,4 +108,12 @@ t.test('every file is imported, so that its coverage counts', async (t) => {
 t.test('a room is seen at a glance', async (t) => {
   const counts = Map.groupBy(files, dirname)
   for (const [room, { length }] of counts) t.ok(length <= 13, `${room}: ${length} files`)
+})
+
+t.test('a logger, which may throw, is called in one place', async (t) => {
+  for (const file of files) {
+    const text = await readFile(join(root, file), 'utf8')
+    const isCalled = /\blog(?:ger)?(?:\.(?:trace|debug|info|warn|error|fatal)\(|\[)/.test(text)
+    t.equal(isCalled, file === join('plugins', 'csv-export', 'guard.ts'), file)
+  }
 })

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import pg from 'pg'
+import { logSafely } from '../csv-export/guard.ts'
 import { type Internals, internals } from '../csv-export/internals.ts'
 import { refusal } from '../csv-export/options/option.ts'
 import { csvDefaults, toCsvOptionsOf } from '../csv-export/options/options.ts'
@@ -51,9 +52,11 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
     notify,
     pollingInterval: 1,
     closeGrace,
-    onError: (err) => app.log.warn({ err }, 'the queue of the runs')
+    onError: (err) => logSafely(app.log, 'warn', { err }, 'the queue of the runs')
   })
-  const watch = new RunWatch(runs, watchInterval, (err) => app.log.warn({ err }, 'runs cannot be watched'))
+  const watch = new RunWatch(runs, watchInterval, (err) =>
+    logSafely(app.log, 'warn', { err }, 'runs cannot be watched')
+  )
   const events = new RunEvents(app.log, prefix, watch)
   const sweep = new Sweep({ runs, files, interval: sweepInterval, closeGrace, forgetAfter, log: app.log })
   const worker = new Worker({
@@ -94,7 +97,9 @@ async function csvRuns(app: FastifyInstance, options: RunsOptions): Promise<void
   app.addHook('onClose', async () => {
     // It waits for its own look into the database, too.
     const [isStopped] = await Promise.all([isSettled(queue.stop(), closeGrace + 1_000), sweep.stop()])
-    if (!isStopped) app.log.warn('the database of the runs did not answer while the server closed')
+    if (!isStopped) {
+      logSafely(app.log, 'warn', {}, 'the database of the runs did not answer while the server closed')
+    }
   })
   if (!settings.routes) return
 
@@ -133,7 +138,7 @@ function openPool(app: FastifyInstance, connectionString: string, use: string, m
     connectionTimeoutMillis: 5_000
   })
   // Without a listener, a connection that is lost while nobody uses it ends the process.
-  pool.on('error', (err) => app.log.warn({ err }, 'an idle connection of the runs was lost'))
+  pool.on('error', (err) => logSafely(app.log, 'warn', { err }, 'an idle connection of the runs was lost'))
   app.addHook('onClose', async () => {
     await isSettled(pool.end(), 1_000)
   })

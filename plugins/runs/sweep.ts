@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { logSafely } from '../csv-export/guard.ts'
 import { isSettled } from '../pg/settled.ts'
 import { discard } from './files/discard.ts'
 import type { FileStore } from './files/files.ts'
@@ -31,7 +32,7 @@ export class Sweep {
   start(): void {
     this.#timer = setTimeout(() => {
       this.#sweeping = this.sweep()
-        .catch((err) => this.#options.log.warn({ err }, 'a sweep of the runs failed'))
+        .catch((err) => logSafely(this.#options.log, 'warn', { err }, 'a sweep of the runs failed'))
         .then(() => this.#timer && this.start())
     }, this.#options.interval)
     this.#timer.unref()

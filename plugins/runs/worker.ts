@@ -72,7 +72,7 @@ export class Worker {
       if (signal.aborted || !(await runs.isClaimed(run))) return
       if (error instanceof CSV_EXPORT_WORKER_CLOSING) await runs.release(run, queue.sendRun)
       else if (isTransient(error) && !isLast) {
-        log.warn({ err: error, run: { id } }, 'a run is tried again')
+        logSafely(log, 'warn', { err: error, run: { id } }, 'a run is tried again')
         throw error
       } else await this.#finish(run, failureOf(error))
     }
@@ -84,7 +84,7 @@ export class Worker {
     const err = new CSV_EXPORT_UNKNOWN_REPORT(report, version)
     const age = Date.now() - Date.parse(created_at)
     if (age > patience) return await this.#close(id, err)
-    log.warn({ err, run: { id } }, 'a run waits for a worker that knows its report')
+    logSafely(log, 'warn', { err, run: { id } }, 'a run waits for a worker that knows its report')
     await queue.sendRunLater(id, Math.min(longestPause, Math.max(1, Math.ceil(age / 20_000))))
   }
 

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { logSafely } from '../../csv-export/guard.ts'
 import type { FileStore } from './files.ts'
 
 /** Removes a file that no run has any more. One that cannot be removed now holds up nothing: a sweep tries it again. */
@@ -6,6 +7,6 @@ export async function discard(files: FileStore, fileId: string, log: FastifyBase
   try {
     await files.discard(fileId)
   } catch (err) {
-    log.warn({ err, fileId }, 'a file was not removed')
+    logSafely(log, 'warn', { err, fileId }, 'a file was not removed')
   }
 }
