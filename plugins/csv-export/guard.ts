@@ -45,11 +45,15 @@ const ends: unknown[] = [
  * nothing of this one: nobody has left or ended it.
  */
 export function ofThisExport(thrown: unknown): unknown {
-  const code = attempt(() => (thrown as { code?: unknown }).code)
-  if (!ends.includes(code)) return thrown
+  if (!isEndOfExport(thrown)) return thrown
   return new CSV_EXPORT_SOURCE_FAILED(`what it waited for ended with another export: ${textOf(thrown)}`, {
     cause: thrown
   })
+}
+
+/** Whether neither a source nor a limit has ended an export. */
+export function isEndOfExport(reason: unknown): boolean {
+  return ends.includes(attempt(() => (reason as { code?: unknown }).code))
 }
 
 /** The text of what was thrown; an Error's is its message. Never throws. */

@@ -264,7 +264,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
         const latest = () => (reply as WithBody)[body]
         onHead(
           reply.raw,
-          () => latest()?.completeHead(),
+          (statusCode) => latest()?.completeHead(statusCode),
           () => latest()?.checkHead()
         )
       }

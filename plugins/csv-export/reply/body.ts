@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
-import { finished, Readable, type Writable } from 'node:stream'
+import { Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import {
   breakConnection,
@@ -10,11 +10,10 @@ import {
 } from '../connection/connection.ts'
 import type { Encoder } from '../csv/encoder.ts'
 import { CSV_EXPORT_BODY_DESTROYED, CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
-import { logSafely, ofThisExport, toError } from '../guard.ts'
+import { isEndOfExport, logSafely, ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
-import { failStream } from '../stream/stages.ts'
 import { takeBackCoding } from './content-coding.ts'
 import { Ending } from './ending.ts'
 import {
@@ -25,10 +24,12 @@ import {
   mediaTypeOf,
   prepareHead,
   sendHead,
+  separateTrailerNames,
   setExportId,
   setStreamHeaders,
   takesBody
 } from './headers.ts'
+import { Pipes } from './pipes.ts'
 import { PushBuffer } from './push-buffer.ts'
 import type { Breakable, RunningExports } from './running.ts'
 import { Transmission, type TransmissionOptions } from './transmission.ts'
@@ -40,6 +41,10 @@ export interface BodyOptions extends TransmissionOptions {
   /** Whom the export is counted for. */
   key: string | undefined
 }
+
+const nobody: Transport = { writableNeedDrain: false, on() {}, off() {} }
+
+const copyFailed = 'what a hook has piped a body into has failed: the reply goes on'
 
 const brokenOff = 'a hook has sent what it had of a body that failed: the reply is broken off'
 
@@ -65,13 +70,14 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #isGivenUp = false
   /** Whether others have set a type without Fastify, which then does not say when it hands its own over. */
   readonly #hasOwnType: boolean
-  /** The media type of the reply, when it ended too early. */
-  #type: string | undefined
-  #destination: unknown
-  /** Whether the destination has to be ended by who pipes, behind trailers. */
+  /** The Content-Type of the reply, as it was to be, and when it ended too early. */
+  readonly #ownType: unknown
+  #type: unknown
+  /** Whether it is itself what Fastify pipes into the reply. */
+  #isDirect = false
+  /** Whether the reply has to be ended by Fastify, behind trailers. */
   #hasTrailers = false
-  /** What hooks have piped it into. */
-  readonly #tees: Writable[] = []
+  readonly #pipes: Pipes
   /** Whether its chunks pass through it, to a hook that pipes it, iterates over it or listens to it. */
   #isReadByHook = false
   /** Whether its chunks go to `reply.raw` directly. */
@@ -92,6 +98,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
     super({ autoDestroy: false })
     this.#reply = reply
     this.#hasOwnType = isHandedOver(reply.raw)
+    this.#ownType = reply.getHeader('content-type')
+    this.#pipes = new Pipes(this, reply.raw, {
+      onFailed: (error) => this.fail(ofThisExport(error)),
+      onCopyFailed: (err) => logSafely(reply.log, 'warn', { err, export: { id: options.id } }, copyFailed),
+      onLate: this.#sendError
+    })
     this.#options = options
     this.#running = running
     this.#leave = running.add(this, options.key)
@@ -105,18 +117,20 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   override pipe<W extends NodeJS.WritableStream>(destination: W, { end = true }: { end?: boolean } = {}): W {
     const { raw } = this.#reply
+    const isDirect = destination === (raw as unknown)
+    if (!isDirect) this.#pipes.add(destination as unknown as Writable, end)
     if (this.#isSentPast) {
-      failStream(destination as unknown as Writable, this.#refuseLateReader())
+      this.#pipes.fail(this.#refuseLateReader())
       return destination
     }
     this.#isTaken = true
     if (this.#ending.isOver || !takesBody(this.#reply)) {
       this.#ending.end()
       dropTrailers(raw)
-      if (destination !== (raw as unknown)) this.#refuseReader()
+      if (!isDirect) this.#refuseReader()
       // One that failed while a hook made it wait gets an error reply from Fastify, which watches this stream or a stage.
       if (this.errored !== null) {
-        if (destination !== (raw as unknown)) failStream(destination as unknown as Writable, this.errored)
+        if (!isDirect) this.#pipes.fail(this.errored)
       } else if (!this.#isErrorTold) {
         this.#finish()
         if (end) destination.end()
@@ -124,17 +138,15 @@ export class StreamedBody<T> extends Readable implements Breakable {
       return destination
     }
     // Of what a hook makes of the body, nobody knows the length.
-    prepareHead(this.#reply, destination === (raw as unknown) ? this.#options.length : undefined)
+    prepareHead(this.#reply, isDirect ? this.#options.length : undefined)
     this.#ending.hold()
-    this.#destination = destination
-    this.#hasTrailers = !end
-    if (destination !== (raw as unknown)) {
+    if (!isDirect) {
       this.#isReadByHook = true
-      this.#tees.push(destination as unknown as Writable)
-      // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
-      finished(destination, { readable: false }, (error) => error && this.fail(ofThisExport(error)))
       return super.pipe(destination, { end })
     }
+    this.#isDirect = true
+    this.#hasTrailers = !end
+    this.#pipes.sendBody()
     // A hook reads too: each gets everything, unless it has begun, as the client would lack what it has got.
     if (this.readableDidRead) this.fail(new CSV_EXPORT_BODY_DESTROYED())
     else if (this.readableFlowing !== null || this.#isAsked) super.pipe(destination, { end })
@@ -154,12 +166,12 @@ export class StreamedBody<T> extends Readable implements Breakable {
 
   #setWritten(): void {
     // Fastify, which sends trailers, would send the head of an empty body in a callback that nobody guards, or never.
-    if (this.#hasTrailers && this.#destination === this.#reply.raw) sendHead(this.#reply.raw)
+    if (this.#hasTrailers) sendHead(this.#reply.raw)
     this.#ending.setWritten()
   }
 
   override _read(): void {
-    if (!takesBody(this.#reply)) this.#ending.end()
+    if (!this.#isReadByHook && !takesBody(this.#reply)) this.#ending.end()
     if (this.#ending.isOver) {
       this.#refuseReader()
       return
@@ -200,14 +212,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
       // If it is sent all the same, it is no empty file.
       reason = error ?? this.#reason ?? new CSV_EXPORT_BODY_DESTROYED()
     }
-    if (reason !== null && !this.readableEnded) this.#failTees(reason)
+    if (reason !== null && !this.readableEnded) this.#pipes.fail(reason)
     callback(reason)
-  }
-
-  /** Of more than one, nobody knows which Fastify watches, and closes. */
-  #failTees(reason: Error): void {
-    const isAlone = this.#tees.length === 1 && this.#destination !== this.#reply.raw
-    if (!isAlone) for (const tee of this.#tees) failStream(tee, reason)
   }
 
   get isOver(): boolean {
@@ -222,16 +228,20 @@ export class StreamedBody<T> extends Readable implements Breakable {
     if (this.#ending.isOver) return
     const error = toError(reason)
     if (this.#ending.break(error)) return
-    // A hook that piped the body into a stream of its own has given Fastify that stream to watch.
-    if (this.#destination !== undefined && this.#destination !== this.#reply.raw) {
-      failStream(this.#destination as Writable, error)
-      // It may watch something that is fed in another way. A hook that is still at work may give something else.
-      if (!this.#hasOwnType && isHandedOver(this.#reply.raw)) {
-        setImmediate(() => this.#isErrorTold || headHasGone(this.#reply.raw) || this.#reply.send(error))
-      }
-    }
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
-    this.destroy(error)
+    if (!this.#isReadByHook || this.#isDirect) this.destroy(error)
+    // What it watches instead may be fed in a way that nobody sees.
+    else if (this.#isHandedOn) this.#sendError(error)
+  }
+
+  readonly #sendError = (error: Error): void => {
+    setImmediate(() => this.#isErrorTold || headHasGone(this.#reply.raw) || this.#reply.send(error))
+  }
+
+  /** Whether Fastify has what it sends. A hook that is still at work may give something else. */
+  get #isHandedOn(): boolean {
+    const { raw } = this.#reply
+    return this.#pipes.isSent || headHasGone(raw) || (!this.#hasOwnType && isHandedOver(raw))
   }
 
   /**
@@ -241,6 +251,8 @@ export class StreamedBody<T> extends Readable implements Breakable {
   admitReply(): Error | undefined {
     const isFirst = !this.#isOffered
     this.#isOffered = true
+    // As who injects ends it with an error, of which Fastify makes a reply before it is told.
+    if (!isFirst) this.#ending.endIfClosed()
     if (isFirst || this.#ending.isOver) return undefined
     const refusal = new CSV_EXPORT_NOT_RETURNED(this.#options.helper)
     if (headHasGone(this.#reply.raw)) this.fail(refusal)
@@ -250,43 +262,63 @@ export class StreamedBody<T> extends Readable implements Breakable {
   /** Fastify replies with an error now, be it this body's own or not. */
   endForError(error: unknown): void {
     this.#isErrorTold = true
+    this.#ending.endIfClosed()
     if (!headHasGone(this.#reply.raw)) this.#ending.end(toError(ofThisExport(error)), true)
   }
 
   /** Called just before the head is written, whatever is sent: ours are the last resort. */
-  completeHead(): void {
+  completeHead(statusCode: number): void {
     const { isStarted } = this.#transmission
+    if (
+      this.#isCutOff &&
+      !this.#isErrorTold &&
+      takesBody(this.#reply) &&
+      this.#isLike(this.#type, statusCode)
+    ) {
+      this.#breakOff()
+      return
+    }
+    // HTTP/2 ends a reply that has no body with its head.
+    if (this.#isReadByHook && this.#isUnderWay && [204, 304].includes(statusCode)) this.#ending.letGo()
     // Each that is sent has a receipt.
     setExportId(this.#reply, isStarted ? this.#options.id : undefined)
     takeBackCoding(this.#reply)
     if (this.#options.length === undefined) dropLengthOfChunks(this.#reply)
+    separateTrailerNames(this.#reply.raw)
     if ((isStarted || this.#isTaken) && !this.#isErrorTold) setStreamHeaders(this.#reply, this.#options)
   }
 
   /**
-   * A head that somebody else has written, or has set a length of, would cut the body there. One of a hook that has caught what
-   * ended the body comes with a part of it, and would say that it is the whole, unless it says that it is something else.
+   * A hook that has caught what ended the body comes with a part of it, and would say that it is the whole. Before the head has
+   * gone, as HTTP/2 sends that of an empty body with its end.
    */
+  #breakOff(): void {
+    const { id } = this.#options
+    logSafely(this.#reply.log, 'error', { err: this.#reason, export: { id } }, brokenOff)
+    breakConnection(this.#reply.raw)
+  }
+
+  /** A head that somebody else has written, or has set a length of, would cut the body there. */
   checkHead(): void {
     const { raw } = this.#reply
-    if (!headHasGone(raw)) return
-    if (this.#isCutOff && !this.#isErrorTold && takesBody(this.#reply) && this.#looksWhole) {
-      const { id } = this.#options
-      logSafely(this.#reply.log, 'error', { err: this.#reason, export: { id } }, brokenOff)
-      breakConnection(raw)
-      return
-    }
+    if (!headHasGone(raw) || !takesBody(this.#reply) || !this.#isUnderWay) return
     const declared = declaredLength(raw)
-    const isOwn =
-      this.#transmission.isStarted && !this.#isErrorTold && !this.#ending.isWritten && takesBody(this.#reply)
-    if (!isOwn || declared === undefined || declared === this.#options.length) return
-    this.fail(new CSV_EXPORT_REPLY_SENT(this.#options.helper))
+    if (declared === undefined || declared === this.#options.length) return
+    // A hook that keeps what it reads, and says in a reply of its own that it does.
+    if (this.#isReadByHook && !this.#isLike(this.#ownType, raw.statusCode)) this.#ending.letGo()
+    else if (this.#transmission.isStarted) this.fail(new CSV_EXPORT_REPLY_SENT(this.#options.helper))
+  }
+
+  /** Whether it has more to give, and nothing else is sent in its place. */
+  get #isUnderWay(): boolean {
+    return !this.#isErrorTold && !this.#ending.isOver && !this.#ending.isWritten
   }
 
   #send(destination: Destination, chunks: AsyncIterable<Uint8Array>, onSent: () => void): void {
     this.#isAsked = true
     const { raw } = this.#reply
-    const transport = transportOf(raw)
+    // Of a reply that has been sent already, with something else, it may have none any more.
+    const transport = this.#ending.isLetGo ? nobody : transportOf(raw)
     // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
     if (transport !== null) this.#start(transport, destination, chunks, onSent)
     else {
@@ -332,26 +364,38 @@ export class StreamedBody<T> extends Readable implements Breakable {
     return this.#transmission.isStarted && this.#reason !== undefined && !this.#isGivenUp
   }
 
-  /** By the head. */
-  get #looksWhole(): boolean {
-    const type = mediaTypeOf(this.#reply)
-    return this.#reply.raw.statusCode < 300 && (type === undefined || type === this.#type)
+  /** Whether a head is one of what this body is. */
+  #isLike(type: unknown, statusCode: number): boolean {
+    const said = mediaTypeOf(this.#reply.getHeader('content-type'))
+    return statusCode < 300 && (said === undefined || said === mediaTypeOf(type))
   }
 
   /** What else reads this stream must not take a part for the whole. */
   #cutOff(reason: Error, isErrorNext: boolean): void {
     this.#reason = reason
-    this.#type = mediaTypeOf(this.#reply)
+    this.#type = this.#reply.getHeader('content-type')
     // Its pipe, where a hook reads too, would end the reply as if it were whole.
     this.unpipe(this.#reply.raw)
-    const isFastifys = this.#destination === this.#reply.raw
     // Fastify would take its end, where there were trailers, for that of the error reply, and an error for another one.
-    if (isErrorNext && isFastifys) return
-    if (this.#isReadByHook) this.destroy(reason)
+    if (isErrorNext && this.#isDirect) return
+    if (this.#isReadByHook) this.#failReaders(reason)
     // Which would log an error once more.
-    else if (isFastifys) this.#finish()
+    else if (this.#isDirect) this.#finish()
     // Something else has been sent.
     else if (this.#reply.raw.writableEnded) this.destroy(reason)
+  }
+
+  /**
+   * A stream that a hook makes of it by iterating over it, and pipes on, has no listener to 'error', and would end the process. So
+   * nobody but pipes is told of what neither the source nor a limit has ended, once Fastify has closed what the hook gave it.
+   */
+  #failReaders(reason: Error): void {
+    const isTold = !isEndOfExport(reason) || !this.#isHandedOn || this.#isDirect || this.#pipes.hasListener
+    if (isTold) this.destroy(reason)
+    else {
+      this.pause()
+      this.#pipes.fail(reason)
+    }
   }
 
   /** Who comes when it is over must not take nothing for the whole either. */
@@ -375,7 +419,7 @@ export class StreamedBody<T> extends Readable implements Breakable {
   #trailers() {
     if (!this.#ending.isWritten) return { 'export-rows': undefined, 'repr-digest': undefined }
     // A hook in between has made another representation of it: https://www.rfc-editor.org/rfc/rfc9530#section-3
-    const digest = this.#destination === this.#reply.raw ? this.#transmission.sentDigest : undefined
+    const digest = this.#isDirect ? this.#transmission.sentDigest : undefined
     return {
       'export-rows': String(this.#transmission.rows),
       'repr-digest': digest === undefined ? undefined : `sha-256=:${digest}:`

@@ -26,8 +26,7 @@ export function prepareHead(reply: FastifyReply, length: number | undefined): vo
     ;(raw as { useChunkedEncodingByDefault?: boolean }).useChunkedEncodingByDefault = false
   }
   // A message of HTTP/1 has a length or chunks: https://www.rfc-editor.org/rfc/rfc9112#section-6.2
-  if (takesChunks && (length === undefined || isHttp2(raw))) separateTrailerNames(raw)
-  else dropTrailers(raw)
+  if (!takesChunks || (length !== undefined && !isHttp2(raw))) dropTrailers(raw)
 }
 
 /** Ahead of the body, but not before Fastify has handed the headers over, for which a hook may still make it wait. */
@@ -40,10 +39,9 @@ export function isHandedOver(raw: FastifyReply['raw']): boolean {
   return raw.hasHeader('content-type')
 }
 
-/** Without parameters, such as the charset. */
-export function mediaTypeOf(reply: FastifyReply): string | undefined {
-  const type = reply.getHeader('content-type')
-  return type === undefined ? undefined : String(type).replace(/;.*/s, '').trim().toLowerCase()
+/** Of a Content-Type, without parameters such as the charset. */
+export function mediaTypeOf(contentType: unknown): string | undefined {
+  return contentType === undefined ? undefined : String(contentType).replace(/;.*/s, '').trim().toLowerCase()
 }
 
 /**
@@ -133,11 +131,9 @@ function takesTrailers({ raw, request }: FastifyReply): boolean {
 }
 
 /** Fastify puts blanks between the names: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.2 wants commas. */
-function separateTrailerNames(raw: FastifyReply['raw']): void {
+export function separateTrailerNames(raw: FastifyReply['raw']): void {
   const names = raw.getHeader('trailer')
-  if (names !== undefined && !headHasGone(raw)) {
-    raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
-  }
+  if (names !== undefined) raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
 }
 
 /** Of what a hook makes of the body, when there are trailers: https://www.rfc-editor.org/rfc/rfc9112#section-6.2 */

@@ -45,6 +45,25 @@ const hooks: Record<string, (payload: Readable, reply: FastifyReply) => unknown>
     payload.pipe(new PassThrough()).on('data', (chunk) => last.write(chunk))
     return last
   },
+  "a stage that is fed by 'data'": (payload) => {
+    const last = new PassThrough()
+    payload.on('data', (chunk) => last.write(chunk))
+    return last
+  },
+  'stages behind an iteration': (payload) =>
+    Readable.from(payload)
+      .on('error', () => {})
+      .pipe(new PassThrough()),
+  'an iteration that gives what it has got': (payload) =>
+    Readable.from(
+      (async function* () {
+        const chunks: Buffer[] = []
+        try {
+          for await (const chunk of payload) chunks.push(chunk)
+        } catch {}
+        yield Buffer.concat(chunks)
+      })()
+    ),
   'a stage after the failure': async (payload) => {
     payload.read()
     await once(payload, 'close').catch(() => {})
@@ -59,8 +78,14 @@ for (const [name, hook] of Object.entries(hooks)) {
         typeof payload === 'string' ? payload : hook(payload as Readable, reply)
       )
       app.get('/', (_request, reply) => reply.csv(failing))
+      app.get('/later', (_request, reply) => reply.csv(() => setTimeout(20).then(failing)))
     })
-    t.match(JSON.parse((await curl(url)).body), { statusCode: 500, code: 'EARLY' })
+    for (const path of ['', 'later']) {
+      t.match(JSON.parse((await curl('--max-time', '5', `${url}/${path}`)).body), {
+        statusCode: 500,
+        code: 'EARLY'
+      })
+    }
   })
 }
 
@@ -105,17 +130,7 @@ const swallowing: Record<string, (payload: Readable, reply: FastifyReply) => unk
     await t.rejects(collected(payload))
     reply.removeHeader('content-type')
     return Buffer.from('a\n1\n')
-  },
-  'gives what it has got': (payload) =>
-    Readable.from(
-      (async function* () {
-        const chunks: Buffer[] = []
-        try {
-          for await (const chunk of payload) chunks.push(chunk)
-        } catch {}
-        yield Buffer.concat(chunks)
-      })()
-    )
+  }
 }
 
 for (const [name, hook] of Object.entries(swallowing)) {

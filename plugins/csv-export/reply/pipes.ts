@@ -1,0 +1,112 @@
+import { finished, type Readable, type Writable } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+import { headHasGone } from '../connection/connection.ts'
+import { failStream, leadsTo, type Stage } from '../stream/stages.ts'
+
+export interface PipesOptions {
+  /** Called when one fails that leads to the reply, as far as can be known. */
+  onFailed(error: Error): void
+  /** Called when one fails that takes a copy: the reply lacks nothing. */
+  onCopyFailed(error: Error): void
+  /** Called when Fastify is given a stream to send that comes of a body which has failed before. */
+  onLate(error: Error): void
+}
+
+interface Pipe {
+  /** Whether it ends with the body. One that does not may be there for all requests. */
+  ends: boolean
+  unwatch(): void
+}
+
+/** What hooks pipe a body into: one leads to the reply, others take a copy. */
+export class Pipes {
+  readonly #body: Readable
+  readonly #raw: FastifyReply['raw']
+  readonly #options: PipesOptions
+  readonly #pipes = new Map<Stage, Pipe>()
+  /** What Fastify pipes into the reply. */
+  #sent: Stage | undefined
+  /** Why the body has failed. */
+  #error: Error | undefined
+
+  constructor(body: Readable, raw: FastifyReply['raw'], options: PipesOptions) {
+    this.#body = body
+    this.#raw = raw
+    this.#options = options
+    raw.on('pipe', this.#onSent)
+  }
+
+  /** Whether Fastify has been given a stream to send. Not each kind of stream says so. */
+  get isSent(): boolean {
+    return this.#sent !== undefined
+  }
+
+  /** Whether one is told of a failure by the body alone, as those of Node's `pipeline()` are. */
+  get hasListener(): boolean {
+    return [...this.#pipes.values()].some(({ ends }) => !ends)
+  }
+
+  /** The body itself is what Fastify sends. */
+  sendBody(): void {
+    this.#sent = this.#body
+  }
+
+  /** @param ends whether it is ended with the body */
+  add(destination: Writable, ends: boolean): void {
+    this.#remove(destination)
+    // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
+    const stop = finished(destination, { readable: false }, (error) => {
+      if (error) this.#onFailed(destination, error)
+    })
+    const onUnpipe = (source: unknown): void => {
+      // Node does it to one that fails, too, of which is told in the same turn.
+      if (source === this.#body) process.nextTick(() => this.#remove(destination))
+    }
+    destination.on('unpipe', onUnpipe)
+    const unwatch = (): void => {
+      stop()
+      destination.off('unpipe', onUnpipe)
+    }
+    this.#pipes.set(destination, { ends, unwatch })
+  }
+
+  /** What ends with the body fails with it, but for what Fastify closes. */
+  fail(error: Error): void {
+    this.#error = error
+    const isBroken = headHasGone(this.#raw)
+    // It could end the reply: some kinds of streams end when they are destroyed.
+    if (!isBroken && this.#sent !== this.#body) this.#sent?.unpipe?.(this.#raw)
+    for (const [destination, { ends, unwatch }] of this.#pipes) {
+      unwatch()
+      // Node would leave its own listeners on it.
+      if (!ends) this.#body.unpipe(destination as unknown as Writable)
+      else if (!isBroken || !this.#leadsToReply(destination)) failStream(destination, error)
+    }
+  }
+
+  #onFailed(destination: Stage, error: Error): void {
+    const isCopy = this.#sent !== undefined && !this.#leadsToReply(destination)
+    this.#remove(destination)
+    if (isCopy) this.#options.onCopyFailed(error)
+    else this.#options.onFailed(error)
+  }
+
+  #remove(destination: Stage): void {
+    if (this.#error !== undefined) return
+    this.#pipes.get(destination)?.unwatch()
+    this.#pipes.delete(destination)
+  }
+
+  #leadsToReply(destination: Stage): boolean {
+    // A reply that has been closed is no longer piped into.
+    return [this.#raw, this.#sent].some((end) => end !== undefined && leadsTo(destination, end))
+  }
+
+  readonly #onSent = (source: Stage): void => {
+    this.#sent ??= source
+    const error = this.#error
+    if (error === undefined || ![...this.#pipes.keys()].some((stage) => leadsTo(stage, source))) return
+    source.unpipe?.(this.#raw)
+    this.#options.onLate(error)
+  }
+}
