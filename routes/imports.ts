@@ -1,6 +1,7 @@
+import { finished } from 'node:stream'
 import createError from '@fastify/error'
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type CargoCells, openCargoFile } from '../database/cargo-file.ts'
 import { CargoFileError } from '../database/cargo-file-error.ts'
 import { cargoColumns } from '../database/cargoes.ts'
@@ -24,22 +25,17 @@ const NOT_A_FORM = createError(
 export default async function imports(app: FastifyInstance): Promise<void> {
   await app.register(multipart, { limits: { fileSize: maxFileSize }, throwFileSizeLimit: false })
 
-  app.post('/imports', { onRequest: refuseOthers }, async (request, reply) => {
-    const upload = await openUpload(request)
-    try {
-      const cargoes = await openCargoFile(upload.file.file)
-      return reply.streamText(({ signal }) => importCargoes(app, upload, cargoes, signal), {
-        heartbeat: { every: 15_000, text: '...\n' }
-      })
-    } catch (error) {
-      drain(request)
-      throw error
-    }
+  app.post('/imports', { onRequest: refuseOthers, onError: letRead }, async (_request, reply) => {
+    const upload = await openUpload(reply)
+    const cargoes = await openCargoFile(upload.file.file)
+    return reply.streamText(({ signal }) => importCargoes(app, upload, cargoes, signal), {
+      heartbeat: { every: 15_000, text: '...\n' }
+    })
   })
 }
 
 interface Upload {
-  request: FastifyRequest
+  reply: FastifyReply
   parts: AsyncGenerator<Multipart>
   file: MultipartFile
 }
@@ -47,16 +43,21 @@ interface Upload {
 /** Ahead of Fastify, which would answer other content types without a hint, or read them whole. */
 async function refuseOthers(request: FastifyRequest): Promise<void> {
   if (/^multipart\/form-data *;.*boundary=/i.test(request.headers['content-type'] ?? '')) return
-  drain(request)
   throw new NOT_A_FORM()
 }
 
-async function openUpload(request: FastifyRequest): Promise<Upload> {
-  const parts = request.parts() as AsyncGenerator<Multipart>
+/** Whatever has refused the upload. Node closes a connection that is not kept as soon as the answer is sent. */
+async function letRead(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const rest = drain(reply)
+  if (!reply.raw.shouldKeepAlive) await rest
+}
+
+async function openUpload(reply: FastifyReply): Promise<Upload> {
+  const parts = reply.request.parts() as AsyncGenerator<Multipart>
   for (;;) {
     const { done, value } = await parts.next()
     if (done) throw new CargoFileError('no file: send one as multipart/form-data, with a file name')
-    if (value.type === 'file') return { request, parts, file: value }
+    if (value.type === 'file') return { reply, parts, file: value }
   }
 }
 
@@ -105,7 +106,7 @@ async function* importCargoes(
     failure = undefined
     release()
     yield `error: ${error.message}; nothing was imported\n`
-    await drain(upload.request)
+    await drain(upload.reply)
   } finally {
     signal.removeEventListener('abort', onAbort)
     client.off('error', onLost)
@@ -156,14 +157,20 @@ function isUploadError(error: unknown): error is Error {
   return statusCode < 500 || /terminated early|end of multipart data/.test(message)
 }
 
-/** A client may not read an answer before it has sent all it has: what it still sends is thrown away, for a while. */
-function drain({ raw }: FastifyRequest): Promise<void> {
+/**
+ * A client may not read an answer before it has sent all it has: what it still sends is thrown away, for a while.
+ * One that goes on for longer gets its answer then, and is cut off.
+ */
+function drain({ request: { raw }, raw: answer }: FastifyReply): Promise<void> {
   return new Promise((resolve) => {
     if (raw.readableEnded || raw.destroyed) {
       resolve()
       return
     }
-    const timer = setTimeout(() => raw.destroy(), drainFor)
+    const timer = setTimeout(() => {
+      resolve()
+      finished(answer, () => raw.destroy())
+    }, drainFor)
     timer.unref()
     raw.once('close', () => {
       clearTimeout(timer)
