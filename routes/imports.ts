@@ -22,15 +22,25 @@ const NOT_A_FORM = createError(
   415
 )
 
+const BROKEN_FORM = createError(
+  'BROKEN_FORM',
+  'the closing boundary of the form is missing: it was cut off, or its content-type names another boundary',
+  400
+)
+
 export default async function imports(app: FastifyInstance): Promise<void> {
   await app.register(multipart, { limits: { fileSize: maxFileSize }, throwFileSizeLimit: false })
 
   app.post('/imports', { onRequest: refuseOthers, onError: letRead }, async (_request, reply) => {
-    const upload = await openUpload(reply)
-    const cargoes = await openCargoFile(upload.file.file)
-    return reply.streamText(({ signal }) => importCargoes(app, upload, cargoes, signal), {
-      heartbeat: { every: 15_000, text: '...\n' }
-    })
+    try {
+      const upload = await openUpload(reply)
+      const cargoes = await openCargoFile(upload.file.file)
+      return reply.streamText(({ signal }) => importCargoes(app, upload, cargoes, signal), {
+        heartbeat: { every: 15_000, text: '...\n' }
+      })
+    } catch (error) {
+      throw uploadError(error) ?? error
+    }
   })
 }
 
@@ -40,9 +50,12 @@ interface Upload {
   file: MultipartFile
 }
 
-/** Ahead of Fastify, which would answer other content types without a hint, or read them whole. */
+/**
+ * Ahead of Fastify, which would answer other content types without a hint, or read them whole. A boundary has at most 70
+ * characters, and its parser breaks on more than 252.
+ */
 async function refuseOthers(request: FastifyRequest): Promise<void> {
-  if (/^multipart\/form-data *;.*boundary=/i.test(request.headers['content-type'] ?? '')) return
+  if (/^multipart\/form-data *;.*boundary=.{1,200}$/i.test(request.headers['content-type'] ?? '')) return
   throw new NOT_A_FORM()
 }
 
@@ -101,11 +114,12 @@ async function* importCargoes(
     failure = undefined
     yield `import ${id}: ${count} rows\n`
   } catch (error) {
-    if (!isUploadError(error) || signal.aborted) throw error
+    const mistake = uploadError(error)
+    if (mistake === undefined || signal.aborted) throw error
     await client.query('ROLLBACK')
     failure = undefined
     release()
-    yield `error: ${error.message}; nothing was imported\n`
+    yield `error: ${mistake.message}; nothing was imported\n`
     await drain(upload.reply)
   } finally {
     signal.removeEventListener('abort', onAbort)
@@ -151,10 +165,11 @@ async function finishUpload({ parts, file }: Upload): Promise<void> {
   }
 }
 
-/** What the client did wrong, as against what went wrong here. */
-function isUploadError(error: unknown): error is Error {
-  const { statusCode = 500, message = '' } = error as { statusCode?: number; message?: string }
-  return statusCode < 500 || /terminated early|end of multipart data/.test(message)
+/** What the client did wrong, as against what went wrong here. The parser's own errors have no status. */
+function uploadError(error: unknown): Error | undefined {
+  const { statusCode = 500, message } = error as Error & { statusCode?: number }
+  if (/end of multipart data/.test(message)) return new BROKEN_FORM()
+  return statusCode < 500 ? (error as Error) : undefined
 }
 
 /**

@@ -250,11 +250,19 @@ t.test('a body that is no form gets the line that works', async (t) => {
 
 t.test('a multipart body without its closing boundary is no whole file', async (t) => {
   const before = await counts()
-  const part = 'content-disposition: form-data; name="file"; filename="cargoes.csv"\r\ncontent-type: text/csv'
-  const body = `--x\r\n${part}\r\n\r\n${header}\n${good}\n`
-  const type = 'content-type: multipart/form-data; boundary=x'
-  const result = await curl('-N', '-H', type, '--data-binary', body, `${url}/imports`)
-  t.match(result.body, /error: .*nothing was imported\n$/)
+  const post = (type: string, body: string) =>
+    curl('-N', '-w', status, '-H', `content-type: ${type}`, '--data-binary', body, `${url}/imports`)
+  const late = await post(form, `${fileHead}${header}\n${good}\n`)
+  t.match(late.body, /\nerror: the closing boundary .* is missing: .*; nothing was imported\n\nstatus 200\n$/)
+  const early: [name: string, body: string][] = [
+    ['none at all', `${header}\n${good}\n`],
+    ['in the head of the part', fileHead.slice(0, -2)],
+    ['in the header of the file', `${fileHead}${header.slice(0, 20)}`]
+  ]
+  for (const [name, body] of early) {
+    t.match((await post(form, body)).body, /"BROKEN_FORM".*closing boundary[\s\S]*status 400\n$/, name)
+  }
+  t.match((await post(`${form.slice(0, -1)}${'x'.repeat(300)}`, '')).body, /"NOT_A_FORM"/, 'too long a one')
   t.strictSame(await counts(), before)
   await untilNoneBusy(database)
 })
