@@ -25,8 +25,13 @@ export async function openCargoFile(file: Readable): Promise<AsyncGenerator<Carg
   const { done, value } = await lines.next()
   if (done) throw new CargoFileError(`line 1: the file is empty, it must begin with ${header}`)
   const { cells, line } = value
-  if (cells.length !== cargoColumns.length || cells.join(',') !== header) {
+  if (cells.join(',') !== header) {
     throw new CargoFileError(`line ${line}: the header must be ${header}, got ${excerpt(cells.join(','))}`)
+  }
+  if (cells.length !== cargoColumns.length) {
+    throw new CargoFileError(
+      `line ${line}: quotes make one cell of several names, the header must be ${header}`
+    )
   }
   return readCargoes(lines)
 }
