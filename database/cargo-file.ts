@@ -2,7 +2,7 @@ import { pipeline, type Readable } from 'node:stream'
 import { CsvError, type CsvErrorCode, parse } from 'csv-parse'
 import { CargoFileError } from './cargo-file-error.ts'
 import { cargoColumns } from './cargoes.ts'
-import { checkUtf8, countBreaks } from './check-utf8.ts'
+import { checkBytes, countBreaks } from './check-bytes.ts'
 
 /** One line of a file in the order of `cargoColumns`, checked, as text that PostgreSQL takes. */
 export type CargoCells = (string | null)[]
@@ -54,7 +54,7 @@ async function* readLines(file: Readable): AsyncGenerator<Line> {
   })
   try {
     // The iterator tells of the error.
-    yield* pipeline(file, checkUtf8(), parser, () => {}) as unknown as AsyncIterable<Line>
+    yield* pipeline(file, checkBytes(), parser, () => {}) as unknown as AsyncIterable<Line>
   } catch (error) {
     if (!(error instanceof CsvError)) throw error
     const line = place.after(error as unknown as Info)
