@@ -2,7 +2,7 @@ import { pipeline, type Readable } from 'node:stream'
 import { CsvError, type CsvErrorCode, parse } from 'csv-parse'
 import { CargoFileError } from './cargo-file-error.ts'
 import { cargoColumns } from './cargoes.ts'
-import { checkUtf8, countBreaks } from './check-utf8.ts'
+import { checkBytes, countBreaks } from './check-bytes.ts'
 
 /** One line of a file in the order of `cargoColumns`, checked, as text that PostgreSQL takes. */
 export type CargoCells = (string | null)[]
@@ -25,8 +25,13 @@ export async function openCargoFile(file: Readable): Promise<AsyncGenerator<Carg
   const { done, value } = await lines.next()
   if (done) throw new CargoFileError(`line 1: the file is empty, it must begin with ${header}`)
   const { cells, line } = value
-  if (cells.length !== cargoColumns.length || cells.join(',') !== header) {
+  if (cells.join(',') !== header) {
     throw new CargoFileError(`line ${line}: the header must be ${header}, got ${excerpt(cells.join(','))}`)
+  }
+  if (cells.length !== cargoColumns.length) {
+    throw new CargoFileError(
+      `line ${line}: quotes make one cell of several names, the header must be ${header}`
+    )
   }
   return readCargoes(lines)
 }
@@ -49,7 +54,7 @@ async function* readLines(file: Readable): AsyncGenerator<Line> {
   })
   try {
     // The iterator tells of the error.
-    yield* pipeline(file, checkUtf8(), parser, () => {}) as unknown as AsyncIterable<Line>
+    yield* pipeline(file, checkBytes(), parser, () => {}) as unknown as AsyncIterable<Line>
   } catch (error) {
     if (!(error instanceof CsvError)) throw error
     const line = place.after(error as unknown as Info)

@@ -2,7 +2,7 @@ import createError from '@fastify/error'
 import type { FastifyInstance } from 'fastify'
 import type { ExportStart, ReceiptStore } from '../plugins/csv-export/index.ts'
 
-/** A store that may also know what has no receipt. */
+/** A store that may also know what has no receipt, such as what ran in a server that was killed. */
 export interface Receipts extends ReceiptStore {
   startOf?(id: string): Promise<ExportStart | undefined>
 }
@@ -13,7 +13,7 @@ export interface ExportsOptions {
 
 const UNKNOWN_EXPORT = createError(
   'UNKNOWN_EXPORT',
-  'there is no receipt of export %s: it may still be running, or be too old',
+  'nothing is on record of export %s: none began with this id, or its record is gone',
   404
 )
 
@@ -33,8 +33,10 @@ export default async function exports(app: FastifyInstance, { receipts }: Export
   app.get<{ Params: { id: string } }>('/exports/:id', { schema }, async (request, reply) => {
     // Upper case is the same UUID: https://www.rfc-editor.org/rfc/rfc9562#section-4
     const id = request.params.id.toLowerCase()
+    // Looked for first: it may end while its receipt is.
+    const running = app.csvExports.running().find((one) => one.id === id)
     const receipt = await receipts.get(id)
-    if (receipt === undefined) throw without(id, await receipts.startOf?.(id))
+    if (receipt === undefined) throw without(id, running ?? (await receipts.startOf?.(id)))
     return reply.header('cache-control', 'no-store').send(receipt)
   })
 }

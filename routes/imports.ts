@@ -1,6 +1,7 @@
+import { finished } from 'node:stream'
 import createError from '@fastify/error'
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type CargoCells, openCargoFile } from '../database/cargo-file.ts'
 import { CargoFileError } from '../database/cargo-file-error.ts'
 import { cargoColumns } from '../database/cargoes.ts'
@@ -21,42 +22,55 @@ const NOT_A_FORM = createError(
   415
 )
 
+const BROKEN_FORM = createError(
+  'BROKEN_FORM',
+  'the closing boundary of the form is missing: it was cut off, or its content-type names another boundary',
+  400
+)
+
 export default async function imports(app: FastifyInstance): Promise<void> {
   await app.register(multipart, { limits: { fileSize: maxFileSize }, throwFileSizeLimit: false })
 
-  app.post('/imports', { onRequest: refuseOthers }, async (request, reply) => {
-    const upload = await openUpload(request)
+  app.post('/imports', { onRequest: refuseOthers, onError: letRead }, async (_request, reply) => {
     try {
+      const upload = await openUpload(reply)
       const cargoes = await openCargoFile(upload.file.file)
       return reply.streamText(({ signal }) => importCargoes(app, upload, cargoes, signal), {
         heartbeat: { every: 15_000, text: '...\n' }
       })
     } catch (error) {
-      drain(request)
-      throw error
+      throw uploadError(error) ?? error
     }
   })
 }
 
 interface Upload {
-  request: FastifyRequest
+  reply: FastifyReply
   parts: AsyncGenerator<Multipart>
   file: MultipartFile
 }
 
-/** Ahead of Fastify, which would answer other content types without a hint, or read them whole. */
+/**
+ * Ahead of Fastify, which would answer other content types without a hint, or read them whole. A boundary has at most 70
+ * characters, and its parser breaks on more than 252.
+ */
 async function refuseOthers(request: FastifyRequest): Promise<void> {
-  if (/^multipart\/form-data *;.*boundary=/i.test(request.headers['content-type'] ?? '')) return
-  drain(request)
+  if (/^multipart\/form-data *;.*boundary=.{1,200}$/i.test(request.headers['content-type'] ?? '')) return
   throw new NOT_A_FORM()
 }
 
-async function openUpload(request: FastifyRequest): Promise<Upload> {
-  const parts = request.parts() as AsyncGenerator<Multipart>
+/** Whatever has refused the upload. Node closes a connection that is not kept as soon as the answer is sent. */
+async function letRead(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const rest = drain(reply)
+  if (!reply.raw.shouldKeepAlive) await rest
+}
+
+async function openUpload(reply: FastifyReply): Promise<Upload> {
+  const parts = reply.request.parts() as AsyncGenerator<Multipart>
   for (;;) {
     const { done, value } = await parts.next()
     if (done) throw new CargoFileError('no file: send one as multipart/form-data, with a file name')
-    if (value.type === 'file') return { request, parts, file: value }
+    if (value.type === 'file') return { reply, parts, file: value }
   }
 }
 
@@ -100,12 +114,13 @@ async function* importCargoes(
     failure = undefined
     yield `import ${id}: ${count} rows\n`
   } catch (error) {
-    if (!isUploadError(error) || signal.aborted) throw error
+    const mistake = uploadError(error)
+    if (mistake === undefined || signal.aborted) throw error
     await client.query('ROLLBACK')
     failure = undefined
     release()
-    yield `error: ${error.message}; nothing was imported\n`
-    await drain(upload.request)
+    yield `error: ${mistake.message}; nothing was imported\n`
+    await drain(upload.reply)
   } finally {
     signal.removeEventListener('abort', onAbort)
     client.off('error', onLost)
@@ -150,20 +165,27 @@ async function finishUpload({ parts, file }: Upload): Promise<void> {
   }
 }
 
-/** What the client did wrong, as against what went wrong here. */
-function isUploadError(error: unknown): error is Error {
-  const { statusCode = 500, message = '' } = error as { statusCode?: number; message?: string }
-  return statusCode < 500 || /terminated early|end of multipart data/.test(message)
+/** What the client did wrong, as against what went wrong here. The parser's own errors have no status. */
+function uploadError(error: unknown): Error | undefined {
+  const { statusCode = 500, message } = error as Error & { statusCode?: number }
+  if (/end of multipart data/.test(message)) return new BROKEN_FORM()
+  return statusCode < 500 ? (error as Error) : undefined
 }
 
-/** A client may not read an answer before it has sent all it has: what it still sends is thrown away, for a while. */
-function drain({ raw }: FastifyRequest): Promise<void> {
+/**
+ * A client may not read an answer before it has sent all it has: what it still sends is thrown away, for a while.
+ * One that goes on for longer gets its answer then, and is cut off.
+ */
+function drain({ request: { raw }, raw: answer }: FastifyReply): Promise<void> {
   return new Promise((resolve) => {
     if (raw.readableEnded || raw.destroyed) {
       resolve()
       return
     }
-    const timer = setTimeout(() => raw.destroy(), drainFor)
+    const timer = setTimeout(() => {
+      resolve()
+      finished(answer, () => raw.destroy())
+    }, drainFor)
     timer.unref()
     raw.once('close', () => {
       clearTimeout(timer)

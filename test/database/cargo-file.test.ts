@@ -69,7 +69,11 @@ for (const [name, lines, message] of wrong) {
 }
 
 t.test('a header that is one quoted cell is none', async (t) => {
-  await t.rejects(count(`"${header}"\n${good}\n`), { message: /^line 1: the header must be/ })
+  for (const mark of ['', '\uFEFF']) {
+    await t.rejects(count(`${mark}"${header}"\n${good}\n`), {
+      message: `line 1: quotes make one cell of several names, the header must be ${header}`
+    })
+  }
   t.equal(await count(`${header.replace('number', '"number"')}\n${good}\n`), 1, 'its cells may be quoted')
 })
 
@@ -81,5 +85,10 @@ t.test('a header is looked for on the line where it stands', async (t) => {
 
 t.test('lines end with LF or CR LF, also both in one file, and not with a lone CR', async (t) => {
   t.equal(await count(`${header}\r\n${good}\n${good}\r\n${good}`), 3)
-  await t.rejects(count([header, good].join('\r')), { message: /^line 1: the header must be/ })
+  const message = /^line 1 ends with CR alone/
+  for (const line of [good, good.replace('1', '"1"'), `${good}2020-10-29`]) {
+    const text = [header, ...Array.from({ length: 2_000 }, () => line)].join('\r')
+    for (const size of [7, header.length + 1, 1_000_000]) await t.rejects(count(text, size), { message })
+  }
+  for (const size of [1, header.length + 1]) t.equal(await count(`${header}\r\n${good}\r\n`, size), 1)
 })

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
+import type { AppOptions } from '../../app.ts'
 import { listen, printed, startCurl } from '../clients.ts'
 import { connect, makeReportBig, serveApp, startDatabase } from '../database.ts'
 import { build, curl, gate } from '../helper.ts'
@@ -45,7 +46,7 @@ for (const [name, start] of servers) {
   t.test(`${name}, an id that nobody knows is a 404 that says why it may be so`, async (t) => {
     const { statusCode, body } = await ask(await start(t), '00000000-0000-4000-8000-000000000000')
     t.equal(statusCode, 404)
-    t.match(body, { code: 'UNKNOWN_EXPORT', message: /still be running, or be too old/ })
+    t.match(body, { code: 'UNKNOWN_EXPORT', message: /none began with this id, or its record is gone/ })
   })
 }
 
@@ -67,33 +68,38 @@ t.test('another instance answers, also when the first one is gone', async (t) =>
   t.match(await ask(second.url, id), { statusCode: 200, body: { id, status: 'complete', rows: 100 } })
 })
 
-t.test('a client that was cut off asks why', async (t) => {
-  const { opened, open } = gate()
-  const app = await build(t, { databaseUrl })
-  app.get('/failing', (_request, reply) =>
-    reply.csv(
-      (async function* () {
-        yield ['first']
-        await opened
-        throw Object.assign(new Error('the disk is on fire'), { code: 'EIO' })
-      })(),
-      { header: false }
+const options: [name: string, options: AppOptions][] = [
+  ['with a database', { databaseUrl }],
+  ['without a database', {}]
+]
+for (const [name, option] of options)
+  t.test(`${name}, a client that was cut off asks why`, async (t) => {
+    const { opened, open } = gate()
+    const app = await build(t, option)
+    app.get('/failing', (_request, reply) =>
+      reply.csv(
+        (async function* () {
+          yield ['first']
+          await opened
+          throw Object.assign(new Error('the disk is on fire'), { code: 'EIO' })
+        })(),
+        { header: false }
+      )
     )
-  )
-  const url = await listen(app)
-  const client = startCurl('--include', `${url}/failing`)
-  const exit = once(client, 'exit')
-  const id = idIn(await printed(client.stdout, /first/))
-  const { statusCode, body } = await ask(url, id)
-  t.equal(statusCode, 404, 'not before it has ended')
-  t.match(body, { code: 'EXPORT_WITHOUT_END', message: /^export \S+ of \/failing began at \d{4}-.*no end/ })
-  open()
-  t.not((await exit)[0], 0)
-  t.match(await ask(url, id), {
-    statusCode: 200,
-    body: { id, status: 'source_failed', rows: 1, errorCode: 'EIO' }
+    const url = await listen(app)
+    const client = startCurl('--include', `${url}/failing`)
+    const exit = once(client, 'exit')
+    const id = idIn(await printed(client.stdout, /first/))
+    const { statusCode, body } = await ask(url, id)
+    t.equal(statusCode, 404, 'not before it has ended')
+    t.match(body, { code: 'EXPORT_WITHOUT_END', message: /^export \S+ of \/failing began at \d{4}-.*no end/ })
+    open()
+    t.not((await exit)[0], 0)
+    t.match(await ask(url, id), {
+      statusCode: 200,
+      body: { id, status: 'source_failed', rows: 1, errorCode: 'EIO' }
+    })
   })
-})
 
 t.test('a server that closes leaves the receipts of what it broke', async (t) => {
   const { app, url } = await serveApp(t, databaseUrl)

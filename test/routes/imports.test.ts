@@ -3,7 +3,9 @@ import { writeFile } from 'node:fs/promises'
 import { request as httpRequest } from 'node:http'
 import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import t from 'tap'
+import { printed } from '../clients.ts'
 import { connect, serveApp, startDatabase, temporaryFolder, untilNoneBusy } from '../database.ts'
 import { type CurlResult, curl } from '../helper.ts'
 
@@ -152,6 +154,57 @@ t.test('a bad line in front of megabytes: curl reads why, without a reset', asyn
   t.match(refused, /line 1: the header must be[\s\S]*status 400/)
 })
 
+const form = 'multipart/form-data; boundary=x'
+const fileHead = '--x\r\ncontent-disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+const rows = `${good}\n`.repeat(200_000)
+
+function head(type: string, length: number, connection: string): string {
+  const lines = [
+    'host: test',
+    `connection: ${connection}`,
+    `content-type: ${type}`,
+    `content-length: ${length}`
+  ]
+  return `POST /imports HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`
+}
+
+/** As Python's urllib does: the connection is for this request alone, and all is written before anything is read. */
+async function postAlone(type: string, body: string): Promise<string> {
+  const socket = connectSocket(Number(new URL(url).port), '127.0.0.1')
+  await new Promise<void>((resolve, reject) => {
+    socket.on('error', reject)
+    socket.write(head(type, Buffer.byteLength(body), 'close') + body, () => resolve())
+  })
+  return text(socket)
+}
+
+t.test('a client that closes its connection reads why, once it has sent all', async (t) => {
+  t.match(await postAlone('text/csv', rows), /^HTTP\/1.1 415 [\s\S]*"NOT_A_FORM"/)
+  const wrong = await postAlone(form, `${fileHead}wrong\n${rows}\r\n--x--\r\n`)
+  t.match(wrong, /^HTTP\/1.1 400 [\s\S]*line 1: the header must be/)
+  const late = await postAlone(form, `${fileHead}${header}\n${good}\n1,bad\n${rows}\r\n--x--\r\n`)
+  t.match(late, /7 cells expected, got 2[\s\S]*\r\n0\r\n\r\n$/)
+})
+
+t.test('so it does where no connection to the database is free', async (t) => {
+  const { pool } = app.pg
+  for (let taken = 0; taken < pool.options.max; taken++) {
+    const client = await pool.connect()
+    t.teardown(() => client.release())
+  }
+  const answer = await postAlone(form, `${fileHead}${header}\n${rows}\r\n--x--\r\n`)
+  t.match(answer, /^HTTP\/1.1 503 /)
+})
+
+t.test('a client that keeps its connection reads why in the midst of its upload, and goes on', async (t) => {
+  const socket = connectSocket(Number(new URL(url).port), '127.0.0.1')
+  t.teardown(() => socket.destroy())
+  socket.write(head('text/csv', rows.length, 'keep-alive'))
+  t.match(await printed(socket, /NOT_A_FORM/), /^HTTP\/1.1 415 /)
+  socket.write(`${rows}GET /commands HTTP/1.1\r\nhost: test\r\n\r\n`)
+  t.match(await printed(socket, /countdown/), /^HTTP\/1.1 200 /)
+})
+
 t.test('no file, and two files', async (t) => {
   const before = await counts()
   const path = join(folder, 'cargoes.csv')
@@ -197,11 +250,19 @@ t.test('a body that is no form gets the line that works', async (t) => {
 
 t.test('a multipart body without its closing boundary is no whole file', async (t) => {
   const before = await counts()
-  const part = 'content-disposition: form-data; name="file"; filename="cargoes.csv"\r\ncontent-type: text/csv'
-  const body = `--x\r\n${part}\r\n\r\n${header}\n${good}\n`
-  const type = 'content-type: multipart/form-data; boundary=x'
-  const result = await curl('-N', '-H', type, '--data-binary', body, `${url}/imports`)
-  t.match(result.body, /error: .*nothing was imported\n$/)
+  const post = (type: string, body: string) =>
+    curl('-N', '-w', status, '-H', `content-type: ${type}`, '--data-binary', body, `${url}/imports`)
+  const late = await post(form, `${fileHead}${header}\n${good}\n`)
+  t.match(late.body, /\nerror: the closing boundary .* is missing: .*; nothing was imported\n\nstatus 200\n$/)
+  const early: [name: string, body: string][] = [
+    ['none at all', `${header}\n${good}\n`],
+    ['in the head of the part', fileHead.slice(0, -2)],
+    ['in the header of the file', `${fileHead}${header.slice(0, 20)}`]
+  ]
+  for (const [name, body] of early) {
+    t.match((await post(form, body)).body, /"BROKEN_FORM".*closing boundary[\s\S]*status 400\n$/, name)
+  }
+  t.match((await post(`${form.slice(0, -1)}${'x'.repeat(300)}`, '')).body, /"NOT_A_FORM"/, 'too long a one')
   t.strictSame(await counts(), before)
   await untilNoneBusy(database)
 })

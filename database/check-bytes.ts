@@ -2,14 +2,20 @@ import { isUtf8 } from 'node:buffer'
 import { Transform } from 'node:stream'
 import { CargoFileError } from './cargo-file-error.ts'
 
-/** Passes bytes on as they are. The CSV parser would replace those that are not UTF-8 in silence. */
-export function checkUtf8(): Transform {
+/**
+ * Passes bytes on as they are. The CSV parser would replace those that are not UTF-8 in silence, and take a file whose lines
+ * end with CR alone for one line: it would name the first mistake that this makes.
+ */
+export function checkBytes(): Transform {
   let rest: Buffer = Buffer.alloc(0)
   let line = 1
   const check = (bytes: Buffer): void => {
     if (!isUtf8(bytes)) {
       const before = bytes.toString('latin1', 0, firstInvalid(bytes))
       throw new CargoFileError(`line ${line + countBreaks(before)}: the bytes are not UTF-8`)
+    }
+    if (line === 1 && /^[^\n]*\r[^\n]/.test(bytes.toString('latin1'))) {
+      throw new CargoFileError('line 1 ends with CR alone: lines end with LF, or with CR and LF')
     }
     line += countBreaks(bytes)
   }
