@@ -7,6 +7,8 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import t from 'tap'
 import { becomes, watch } from './watch.ts'
 
+// On ecf8ce8, 30 of 180 assertions fail: an id without a receipt: HEAD, 204, 304.
+
 /** Of each reply: what it is made by, and what it is to have. */
 interface Case {
   routes(app: FastifyInstance): unknown

@@ -3,6 +3,8 @@ import { curl } from '../helper.ts'
 import { Victim } from './attack.ts'
 import { heads } from './subjects/headers.ts'
 
+// On ecf8ce8, 71 of 84 assertions fail: no error reply, but an end without one.
+
 t.test('a header that cannot be written, with a first row later than commitAfter', async (t) => {
   const victim = await Victim.start(t, new URL('subjects/headers.ts', import.meta.url))
   for (const head of Object.keys(heads)) {

@@ -12,6 +12,8 @@ import t, { type Test } from 'tap'
 import { gate } from '../helper.ts'
 import { becomes, endless, type Pace, paces, soon, watch } from './watch.ts'
 
+// On ecf8ce8, 72 of 873 assertions fail: `raw.stream.close()` is no break, and the client is blamed.
+
 /** How a client leaves. */
 const leaves: Record<
   string,

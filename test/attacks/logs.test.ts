@@ -4,6 +4,8 @@ import t from 'tap'
 import type { CsvOptions, PluginOptions } from '../../plugins/csv-export/index.ts'
 import { becomes, watch } from './watch.ts'
 
+// On ecf8ce8, 49 of 129 assertions fail: an early 4xx is logged above info.
+
 const levels = { info: 30, warn: 40, error: 50 }
 const row = { id: 1 }
 

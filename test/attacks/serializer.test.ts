@@ -2,6 +2,8 @@ import t from 'tap'
 import { skipBefore } from '../programs.ts'
 import { get, Victim } from './attack.ts'
 
+// On ecf8ce8, 19 of 43 assertions fail: the process ends.
+
 interface Attack {
   path: string
   headers?: Record<string, string>

@@ -9,6 +9,8 @@ import { gate } from '../helper.ts'
 import { get } from './attack.ts'
 import { becomes, watch } from './watch.ts'
 
+// On ecf8ce8, 245 of 601 assertions fail: `return()` is not called again.
+
 /** What is called of a source, and the code of the error that it is called with. */
 type Called = (name: string, reason?: unknown) => void
 

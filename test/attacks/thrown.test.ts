@@ -3,6 +3,8 @@ import { get, Victim } from './attack.ts'
 import { places, releases } from './subjects/thrown.ts'
 import { values } from './subjects/values.ts'
 
+// On ecf8ce8, 507 of 898 assertions fail: the process ends.
+
 const victim = await Victim.start(t, new URL('subjects/thrown.ts', import.meta.url))
 
 /** Few of them, for each place. */

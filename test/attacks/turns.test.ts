@@ -4,6 +4,8 @@ import { get, Victim } from './attack.ts'
 import { endless } from './subjects/turns.ts'
 import { soon } from './watch.ts'
 
+// On ecf8ce8, 52 of 216 assertions fail: 100,000 empty batches are no whole file, and 96 bytes are kept of each.
+
 const victim = await Victim.start(t, new URL('subjects/turns.ts', import.meta.url))
 const query = (values: Record<string, string | number>) =>
   `?${new URLSearchParams(Object.entries(values).map(([name, value]) => [name, String(value)]))}`

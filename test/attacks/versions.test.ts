@@ -2,6 +2,7 @@ import t from 'tap'
 import { exchange, Victim } from './attack.ts'
 
 // Node turns chunks, and with them trailers, off for every HTTP version x.0, and throws where a Trailer header is left.
+// On ecf8ce8, 92 of 216 assertions fail: the process ends.
 
 t.test('a version of HTTP without chunks', async (t) => {
   const victim = await Victim.start(t, new URL('subjects/versions.ts', import.meta.url))

@@ -3,6 +3,8 @@ import { curl } from '../helper.ts'
 import { skipBefore } from '../programs.ts'
 import { Victim } from './attack.ts'
 
+// On ecf8ce8, 92 of 136 assertions fail: the process ends.
+
 t.test('a reply whose methods throw', async (t) => {
   const victim = await Victim.start(t, new URL('subjects/writes.ts', import.meta.url))
 

@@ -5,6 +5,7 @@ import { ends, endsOfHttp1, endsOfHttp2, handlers } from '../subjects/ends.ts'
 import { ask, isBroken, type Version } from '../wire.ts'
 
 // Whatever ends a reply while its body runs, what the client has got is not taken for the file, nor is the client blamed.
+// On ecf8ce8, 331 of 1147 assertions fail: `raw.destroy()` is a whole 200.
 
 /** It was not the client. */
 const ofServer = /^(?!client|complete)/ as unknown as 'source_failed'

@@ -5,6 +5,7 @@ import { Victim } from '../attack.ts'
 import { ask, isBroken, type Version } from '../wire.ts'
 
 // @fastify/express makes `raw.headersSent` a flag of its own, which stays false.
+// On ecf8ce8, 20 of 85 assertions fail: a break is a whole file to HTTP/1.0.
 
 const withoutTimeout = skipBefore('5.12.8', 'a handlerTimeout')
 

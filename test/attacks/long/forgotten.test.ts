@@ -4,6 +4,7 @@ import { names, paths } from '../subjects/forgotten.ts'
 import { ask, type Seen, type Version } from '../wire.ts'
 
 // An async handler that returns nothing: Fastify replies a second time, with nothing, while the body runs.
+// On ecf8ce8, 278 of 828 assertions fail: an empty 200.
 
 const whole = /^(id\n1\n|text)$/
 

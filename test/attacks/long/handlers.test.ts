@@ -4,6 +4,7 @@ import { places } from '../subjects/handlers.ts'
 import { ask, isBroken, type Version } from '../wire.ts'
 
 // An export may be the reply of an error handler, too, also after one that failed before its first byte.
+// On ecf8ce8, 3 of 375 assertions fail: an error handler loses the chunked coding.
 
 for (const version of ['1.0', '1.1', '2'] as Version[]) {
   t.test(`an export is sent from somewhere else, HTTP/${version}`, async (t) => {

@@ -4,6 +4,7 @@ import { hooks } from '../subjects/hooks.ts'
 import { ask, isBroken, type Version } from '../wire.ts'
 
 // Hooks may read the payload in every way that Node has. What comes of it is the whole file, or an error that is seen.
+// On ecf8ce8, 119 of 696 assertions fail: a part is a whole 200, and two stages give no error reply.
 
 const whole = `id,text\n${Array.from({ length: 10_000 }, (_, id) => `${id},some text of a row\n`).join('')}`
 

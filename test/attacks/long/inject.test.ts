@@ -10,6 +10,8 @@ import t, { type Test } from 'tap'
 import type { CsvOptions, PluginOptions } from '../../../plugins/csv-export/index.ts'
 import { becomes, endless, type Pace, paces, soon, type WatchedServer, watch } from '../watch.ts'
 
+// On ecf8ce8, 141 of 641 assertions fail: 20 MB are taken though nobody reads.
+
 const rowSize = 10_000
 const rowCount = 2_000
 

@@ -3,6 +3,7 @@ import { Victim } from '../attack.ts'
 import { type Seen, type Version, Wire } from '../wire.ts'
 
 // Replies to pipelined requests wait for those ahead of them, without a socket.
+// On ecf8ce8, 72 of 248 assertions fail: the export behind a slow one is not whole.
 
 const long = `id\n${Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join('')}`
 const firsts = { '/slow': 'slow', '/slow-export': 'id\n1\n2\n' }

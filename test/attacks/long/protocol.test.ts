@@ -3,6 +3,7 @@ import { Victim } from '../attack.ts'
 import { isBroken, type Version, Wire } from '../wire.ts'
 
 // Node's and Fastify's own answers to what is no HTTP are written into the reply that runs on the same connection.
+// On ecf8ce8, 31 of 182 assertions fail: a 400 stands in the file.
 
 interface Wrong {
   method?: string

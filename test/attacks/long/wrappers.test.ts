@@ -6,6 +6,7 @@ import { wrappers } from '../subjects/wrappers.ts'
 import { ask, isBroken, type Seen, type Version } from '../wire.ts'
 
 // Middleware such as compression() takes over the methods of a response, and drops the callback of a write.
+// On ecf8ce8, 80 of 180 assertions fail: the export hangs.
 
 const rows = [...many()].map(({ id, text }) => `${id},${text}\n`).join('')
 const bodies = { '/whole': `id,text\n${rows}`, '/pausing': `id,text\n${rows}${rows}` }

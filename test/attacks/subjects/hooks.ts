@@ -29,6 +29,17 @@ function audit(request: FastifyRequest, pause = 0): Writable {
 
 const pass = (): Transform => new Transform({ transform: (chunk, _encoding, done) => done(null, chunk) })
 
+/** What takes the copies of all requests. */
+const ofAll = new PassThrough({ highWaterMark: 1_000 }).setMaxListeners(0).resume()
+
+/** As streams of readable-stream before version 4. */
+class EndsWhenDestroyed extends PassThrough {
+  override _destroy(_error: Error | null, callback: (error?: Error | null) => void): void {
+    this.push(null)
+    callback()
+  }
+}
+
 type Payload = Readable
 
 /** What hooks of users and of other packages do with a payload. */
@@ -69,6 +80,25 @@ export const hooks: Record<string, (payload: Payload, request: FastifyRequest) =
     stage.pipe(audit(request))
     return stage
   },
+  'a copy for all requests': (payload) => {
+    payload.pipe(ofAll, { end: false })
+    return payload.pipe(pass())
+  },
+  'a copy for all requests behind a stage': (payload) => {
+    const stage = payload.pipe(pass())
+    stage.pipe(ofAll, { end: false })
+    return stage
+  },
+  'a stage that ends when it is destroyed': (payload) => payload.pipe(new EndsWhenDestroyed()),
+  "a stage fed by 'data'": (payload) => {
+    const stage = new PassThrough()
+    payload.on('data', (chunk) => stage.write(chunk)).on('end', () => stage.end())
+    return stage
+  },
+  'a stage behind an iteration': (payload) =>
+    Readable.from(payload)
+      .on('error', () => {})
+      .pipe(pass()),
   "a tee of 'data'": (payload, request) => {
     const counter = audit(request)
     payload.on('data', (chunk) => counter.write(chunk)).on('end', () => counter.end())
