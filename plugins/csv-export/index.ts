@@ -45,8 +45,8 @@ import type { StreamOptions } from './options/stream.ts'
 import { addProbeRoute } from './probe/route.ts'
 import { MemoryReceipts } from './receipts/receipts.ts'
 import type { ExportProgress } from './receipts/record.ts'
-import { type BodyOptions, StreamedBody } from './reply/body.ts'
 import { ReplyCoding } from './reply/content-coding.ts'
+import { ExportReply, type ReplyOptions } from './reply/export-reply.ts'
 import { onHead, prepareErrorReply, setType } from './reply/headers.ts'
 import { RunningExports } from './reply/running.ts'
 import { endWithServer } from './reply/shutdown.ts'
@@ -122,16 +122,16 @@ function csvType(hasHeader: boolean | string | Buffer): string {
   return `text/csv; charset=utf-8; header=${hasHeader ? 'present' : 'absent'}`
 }
 
-type ReplySettings = Omit<BodyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding' | 'viewer'> &
+type ReplySettings = Omit<ReplyOptions, 'id' | 'report' | 'helper' | 'key' | 'coding' | 'viewer'> &
   Pick<StreamOptions, 'report'> & { compress: boolean | readonly ContentCoding[] } & ViewerOptions
 
 async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<void> {
   checkPluginOptions(options)
   const closeGrace = closeGraceOf(options, app.initialConfig.pluginTimeout)
-  // A reply's body, here as the hooks of a context above, which has the plugin too, are called for it as well. No WeakMap:
-  // V8's young collector holds the values of one, so that each body, its rows included, would be promoted to the old space.
-  const body = Symbol('fastify-csv-export.body')
-  type WithBody = FastifyReply & { [body]?: StreamedBody<any> }
+  // A reply's export, here as the hooks of a context above, which has the plugin too, are called for it as well. No WeakMap:
+  // V8's young collector holds the values of one, so that each export, its rows included, would be promoted to the old space.
+  const sent = Symbol('fastify-csv-export.sent')
+  type WithExport = FastifyReply & { [sent]?: ExportReply<any> }
   const registered = defined(options)
   const server = { ...registrationDefaults, ...registered }
   const settleCsv = settler(csvDefaults, registered)
@@ -142,9 +142,9 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
 
   // No async function: what Fastify throws after one, as where the head has gone, nobody would catch.
   app.addHook('onError', (_request, reply, error, done) => {
-    const streamed = (reply as WithBody)[body]
-    if (streamed !== undefined) {
-      streamed.endForError(error)
+    const exported = (reply as WithExport)[sent]
+    if (exported !== undefined) {
+      exported.endForError(error)
       prepareErrorReply(reply, error)
     }
     done()
@@ -152,7 +152,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
 
   // The first time it comes with the body itself, or with what a hook has made of it.
   app.addHook('onSend', (_request, reply, _payload, done) => {
-    const refusal = (reply as WithBody)[body]?.admitReply()
+    const refusal = (reply as WithExport)[sent]?.admitReply()
     if (refusal === undefined) done()
     else done(refusal)
   })
@@ -214,7 +214,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
   /** What both helpers share: a source, let go of when anything is wrong, and a body handed to Fastify. */
   function stream<R extends FastifyReply, T>(
     reply: R,
-    helper: BodyOptions['helper'],
+    helper: ReplyOptions['helper'],
     input: SourceInput<T>,
     prepare: (source: Source<T>) => {
       encoder: Encoder<T>
@@ -229,7 +229,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       logSafely(reply.log, 'error', { err, export: id && { id } }, 'the clean-up of a source failed')
     )
     try {
-      const previous = (reply as WithBody)[body]
+      const previous = (reply as WithExport)[sent]
       // `sent` is still false while a body streams. One that failed early makes room for an error reply.
       const isSent = reply.sent || declaredLength(reply.raw) !== undefined || previous?.isOver === false
       if (isSent) throw new CSV_EXPORT_REPLY_SENT(helper)
@@ -252,7 +252,7 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       const { compress } = settings
       const codings = compress === true ? contentCodings : compress || []
       const coding = ReplyCoding.choose(reply, codings)
-      const streamed = new StreamedBody(
+      const exported = new ExportReply(
         reply,
         source,
         encoder,
@@ -261,15 +261,15 @@ async function csvExport(app: FastifyInstance, options: PluginOptions): Promise<
       )
       // Whichever is the latest then.
       if (previous === undefined) {
-        const latest = () => (reply as WithBody)[body]
+        const latest = () => (reply as WithExport)[sent]
         onHead(
           reply.raw,
           (statusCode) => latest()?.completeHead(statusCode),
           () => latest()?.checkHead()
         )
       }
-      ;(reply as WithBody)[body] = streamed
-      return reply.send(streamed) as R
+      ;(reply as WithExport)[sent] = exported
+      return reply.send(exported.body) as R
     } catch (error) {
       source.release(error)
       throw toError(error)
