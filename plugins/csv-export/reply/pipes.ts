@@ -13,7 +13,7 @@ export interface PipesOptions {
 }
 
 interface Pipe {
-  /** Whether it ends with the body. One that does not may be there for all requests. */
+  /** Whether it ends with the body. One that does not may be there for all requests: nothing of an export is to be left on it. */
   ends: boolean
   unwatch(): void
 }
@@ -54,6 +54,11 @@ export class Pipes {
   /** @param ends whether it is ended with the body */
   add(destination: Writable, ends: boolean): void {
     this.#remove(destination)
+    this.#pipes.set(destination, { ends, unwatch: ends ? this.#watch(destination) : () => {} })
+  }
+
+  /** @returns stops that */
+  #watch(destination: Writable): () => void {
     // Ahead of Fastify, which would close the connection: to HTTP/1.0 the end of a whole body.
     const stop = finished(destination, { readable: false }, (error) => {
       if (error) this.#onFailed(destination, error)
@@ -63,11 +68,10 @@ export class Pipes {
       if (source === this.#body) process.nextTick(() => this.#remove(destination))
     }
     destination.on('unpipe', onUnpipe)
-    const unwatch = (): void => {
+    return () => {
       stop()
       destination.off('unpipe', onUnpipe)
     }
-    this.#pipes.set(destination, { ends, unwatch })
   }
 
   /** What ends with the body fails with it, but for what Fastify closes. */
