@@ -65,6 +65,12 @@ export const CSV_EXPORT_REPLY_SENT = createError(
   500
 )
 
+export const CSV_EXPORT_REPLACED = createError(
+  'CSV_EXPORT_REPLACED',
+  'a hook has sent something else while it still reads the body of reply.%s(): answer when it has all of it',
+  500
+)
+
 export const CSV_EXPORT_RANGE = createError(
   'CSV_EXPORT_RANGE',
   'an export is made anew for each request, so there is no rest of one to ask for: ask without "Range: %s"',

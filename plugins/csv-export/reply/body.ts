@@ -95,11 +95,6 @@ export class StreamedBody extends Readable {
     return this.#isGivenUp
   }
 
-  /** Whether Fastify has been given a stream to send, be it this one or what a hook has made of it. */
-  get isStreamSent(): boolean {
-    return this.#pipes.isSent
-  }
-
   /** Whether Fastify has what it sends. A hook that is still at work may give something else. */
   get isHandedOn(): boolean {
     return this.#pipes.isSent || headHasGone(this.#raw) || (!this.#hasOwnType && isHandedOver(this.#raw))
@@ -218,12 +213,17 @@ export class StreamedBody extends Readable {
    * nobody but pipes is told of what neither the source nor a limit has ended, once Fastify has closed what the hook gave it.
    */
   #failReaders(reason: Error): void {
-    const isTold = !isEndOfExport(reason) || !this.isHandedOn || this.#isDirect || this.#pipes.hasListener
+    const isTold = !isEndOfExport(reason) || !this.isHandedOn || this.#isDirect || !this.#hasOtherReaders
     if (isTold) this.destroy(reason)
     else {
       this.pause()
       this.#pipes.fail(reason)
     }
+  }
+
+  /** Besides pipes, each of which listens to 'data'. An iteration listens to 'readable'. */
+  get #hasOtherReaders(): boolean {
+    return this.listenerCount('readable') > 0 || this.listenerCount('data') > this.#pipes.size
   }
 
   /** Who comes when it is over must not take nothing for the whole either. */

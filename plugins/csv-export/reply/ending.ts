@@ -29,7 +29,6 @@ export class Ending {
   readonly #releases: (() => void)[] = []
   #isHeld = false
   #isWritten = false
-  #isLetGo = false
   #isOver = false
 
   constructor(reply: FastifyReply, onEnd: (reason: Error | undefined, isErrorNext: boolean) => void) {
@@ -74,17 +73,6 @@ export class Ending {
   /** All has been written, if not sent yet. */
   setWritten(): void {
     this.#isWritten = true
-    if (this.#isLetGo) this.end()
-  }
-
-  /** The reply is somebody else's from now on. What reads the body ends it, or a limit, or the server. */
-  letGo(): void {
-    this.#isLetGo = true
-    this.#release()
-  }
-
-  get isLetGo(): boolean {
-    return this.#isLetGo
   }
 
   get isWritten(): boolean {
@@ -100,10 +88,6 @@ export class Ending {
     this.#isOver = true
     // First, as what follows belongs to others too.
     this.#context.runInAsyncScope(this.#onEnd, null, reason, isErrorNext)
-    this.#release()
-  }
-
-  #release(): void {
     for (const release of this.#releases) release()
     const { raw, request } = this.#reply
     raw.off('close', this.#onClose).off('finish', this.#onFinish).off('socket', this.#takeSocket)
@@ -125,10 +109,6 @@ export class Ending {
    * @returns whether it could: before the head has gone, an error reply has to say it
    */
   break(reason: Error): boolean {
-    if (this.#isLetGo) {
-      attempt(() => this.end(reason))
-      return true
-    }
     // Fastify sends none for a reply that was hijacked meanwhile.
     const isBroken = headHasGone(this.#reply.raw) || this.#reply.sent
     if (this.#isAllGone) attempt(() => this.end())
@@ -142,7 +122,6 @@ export class Ending {
   /** Asked of the connection too, as others are told of its end before the response is. */
   get #isClosed(): boolean {
     const { raw } = this.#reply
-    if (this.#isLetGo) return false
     if (isHttp2(raw)) return raw.stream.destroyed || raw.stream.aborted
     return raw.destroyed || this.#socket?.destroyed === true
   }

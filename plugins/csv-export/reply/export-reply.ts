@@ -8,8 +8,8 @@ import {
   transportOf
 } from '../connection/connection.ts'
 import type { Encoder } from '../csv/encoder.ts'
-import { CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
-import { logSafely, ofThisExport, toError } from '../guard.ts'
+import { CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLACED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
+import { type LogLevel, logSafely, ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
@@ -24,6 +24,7 @@ import {
   separateTrailerNames,
   setExportId,
   setStreamHeaders,
+  takeBackTrailers,
   takesBody
 } from './headers.ts'
 import type { Breakable, RunningExports } from './running.ts'
@@ -37,9 +38,9 @@ export interface ReplyOptions extends TransmissionOptions {
   key: string | undefined
 }
 
-const nobody: Transport = { writableNeedDrain: false, on() {}, off() {} }
+const copyFailed = 'what a hook has piped a body into has failed'
 
-const copyFailed = 'what a hook has piped a body into has failed: the reply goes on'
+const notBegun = 'the reply is broken off before its body has begun'
 
 const brokenOff = 'a hook has sent what it had of a body that failed: the reply is broken off'
 
@@ -56,8 +57,7 @@ export class ExportReply<T> implements Breakable, BodyOwner {
   #isOffered = false
   #isErrorTold = false
   #reason: Error | undefined
-  /** The Content-Type of the reply, as it was to be, and when it ended too early. */
-  readonly #ownType: unknown
+  /** The Content-Type of the reply, when it ended too early. */
   #type: unknown
 
   constructor(
@@ -69,7 +69,6 @@ export class ExportReply<T> implements Breakable, BodyOwner {
   ) {
     this.reply = reply
     this.#options = options
-    this.#ownType = reply.getHeader('content-type')
     this.#running = running
     this.#leave = running.add(this, options.key)
     const hasTrailers =
@@ -136,7 +135,11 @@ export class ExportReply<T> implements Breakable, BodyOwner {
   }
 
   readonly onCopyFailed = (err: Error): void => {
-    logSafely(this.reply.log, 'warn', { err, export: { id: this.#options.id } }, copyFailed)
+    this.#log('warn', err, copyFailed)
+  }
+
+  #log(level: LogLevel, err: unknown, message: string): void {
+    logSafely(this.reply.log, level, { err, export: { id: this.#options.id } }, message)
   }
 
   /**
@@ -164,22 +167,16 @@ export class ExportReply<T> implements Breakable, BodyOwner {
   /** Called just before the head is written, whatever is sent: ours are the last resort. */
   completeHead(statusCode: number): void {
     const { isStarted } = this
-    if (
-      this.#isCutOff &&
-      !this.#isErrorTold &&
-      takesBody(this.reply) &&
-      this.#isLike(this.#type, statusCode)
-    ) {
+    if (this.#isCutOff && !this.#isErrorTold && takesBody(this.reply) && this.#looksWhole(statusCode)) {
       this.#breakOff()
       return
     }
-    // HTTP/2 ends a reply that has no body with its head.
-    if (this.body.isReadByHook && this.#isUnderWay && [204, 304].includes(statusCode)) this.#ending.letGo()
     // Each that is sent has a receipt.
     setExportId(this.reply, isStarted ? this.#options.id : undefined)
     takeBackCoding(this.reply)
     if (this.#options.length === undefined) dropLengthOfChunks(this.reply)
-    separateTrailerNames(this.reply.raw)
+    if (statusCode === 204 || statusCode === 304) takeBackTrailers(this.reply)
+    else separateTrailerNames(this.reply)
     if ((isStarted || this.body.isTaken) && !this.#isErrorTold) setStreamHeaders(this.reply, this.#options)
   }
 
@@ -188,8 +185,7 @@ export class ExportReply<T> implements Breakable, BodyOwner {
    * gone, as HTTP/2 sends that of an empty body with its end.
    */
   #breakOff(): void {
-    const { id } = this.#options
-    logSafely(this.reply.log, 'error', { err: this.#reason, export: { id } }, brokenOff)
+    this.#log('error', this.#reason, brokenOff)
     breakConnection(this.reply.raw)
   }
 
@@ -199,10 +195,9 @@ export class ExportReply<T> implements Breakable, BodyOwner {
     if (!headHasGone(raw) || !takesBody(this.reply) || !this.#isUnderWay) return
     const declared = declaredLength(raw)
     if (declared === undefined || declared === this.#options.length) return
-    // A hook that keeps what it reads, and says in a reply of its own that it does.
-    const isKept = this.body.isReadByHook && !this.body.isStreamSent
-    if (isKept && !this.#isLike(this.#ownType, raw.statusCode)) this.#ending.letGo()
-    else if (this.isStarted) this.fail(new CSV_EXPORT_REPLY_SENT(this.#options.helper))
+    const { helper } = this.#options
+    if (this.body.isReadByHook) this.fail(new CSV_EXPORT_REPLACED(helper))
+    else if (this.isStarted) this.fail(new CSV_EXPORT_REPLY_SENT(helper))
   }
 
   /** Whether it has more to give, and nothing else is sent in its place. */
@@ -213,8 +208,7 @@ export class ExportReply<T> implements Breakable, BodyOwner {
   send(destination: Destination, isCoded: boolean, onSent: () => void): void {
     const { raw } = this.reply
     const send = (transport: Transport) => this.#send(transport, destination, isCoded, onSent)
-    // Of a reply that has been sent already, with something else, it may have none any more.
-    const transport = this.#ending.isLetGo ? nobody : transportOf(raw)
+    const transport = transportOf(raw)
     // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
     if (transport !== null) send(transport)
     // That happens in the context of the reply ahead.
@@ -257,6 +251,9 @@ export class ExportReply<T> implements Breakable, BodyOwner {
     }
     const told = this.#transmission.tell(reason)
     if (told !== undefined) this.#running.track(told)
+    // Nobody else tells of it.
+    else if (reason !== undefined && !isErrorNext && this.body.isReadByHook)
+      this.#log('error', reason, notBegun)
   }
 
   /** Whether it has begun, and ended too early, and not because a hook wants something else in its place. */
@@ -264,10 +261,10 @@ export class ExportReply<T> implements Breakable, BodyOwner {
     return this.isStarted && this.#reason !== undefined && !this.body.isGivenUp
   }
 
-  /** Whether a head is one of what this body is. */
-  #isLike(type: unknown, statusCode: number): boolean {
-    const said = mediaTypeOf(this.reply.getHeader('content-type'))
-    return statusCode < 300 && (said === undefined || said === mediaTypeOf(type))
+  /** Whether the head says that what is sent is this body, as far as it was sent. */
+  #looksWhole(statusCode: number): boolean {
+    const type = mediaTypeOf(this.reply.getHeader('content-type'))
+    return statusCode < 300 && (type === undefined || type === mediaTypeOf(this.#type))
   }
 
   #trailers() {

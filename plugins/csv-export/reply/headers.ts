@@ -131,9 +131,19 @@ function takesTrailers({ raw, request }: FastifyReply): boolean {
 }
 
 /** Fastify puts blanks between the names: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.2 wants commas. */
-export function separateTrailerNames(raw: FastifyReply['raw']): void {
-  const names = raw.getHeader('trailer')
-  if (names !== undefined) raw.setHeader('trailer', String(names).split(/[ ,]+/).join(', '))
+export function separateTrailerNames(reply: FastifyReply): void {
+  // Of a text, Fastify has not handed them over yet.
+  const names = reply.getHeader('trailer')
+  if (names === undefined) return
+  const separated = String(names).split(/[ ,]+/).join(', ')
+  if (reply.hasHeader('trailer')) reply.header('trailer', separated)
+  if (reply.raw.hasHeader('trailer')) reply.raw.setHeader('trailer', separated)
+}
+
+/** Node throws where a reply without a body announces them. */
+export function takeBackTrailers(reply: FastifyReply): void {
+  for (const name of ['trailer', 'transfer-encoding']) if (reply.hasHeader(name)) dropHeader(reply, name)
+  for (const name of trailerNames) reply.removeTrailer(name)
 }
 
 /** Of what a hook makes of the body, when there are trailers: https://www.rfc-editor.org/rfc/rfc9112#section-6.2 */
@@ -171,11 +181,9 @@ export function prepareErrorReply(reply: FastifyReply, error: Error & { statusCo
     'content-range'
   ]
   const described = [...ofContent, 'etag', 'last-modified', 'expires', 'repr-digest']
-  for (const name of [...described, 'trailer', 'transfer-encoding']) {
-    // Of both: Fastify's own removes Node's, too, be there one or not.
-    if (reply.hasHeader(name)) dropHeader(reply, name)
-  }
-  for (const name of trailerNames) reply.removeTrailer(name)
+  // Of both: Fastify's own removes Node's, too, be there one or not.
+  for (const name of described) if (reply.hasHeader(name)) dropHeader(reply, name)
+  takeBackTrailers(reply)
   // How long the file may be kept: a cache would give out the error as long.
   if (isSet(reply, 'cache-control')) reply.header('cache-control', 'no-store')
   if (error.statusCode === 503) setRetryAfter(reply)

@@ -2,6 +2,7 @@ import { finished, type Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { headHasGone } from '../connection/connection.ts'
 import { failStream, leadsTo, type Stage } from '../stream/stages.ts'
+import { isNodeStream } from '../stream/streams.ts'
 
 export interface PipesOptions {
   /** Called when one fails that leads to the reply, as far as can be known. */
@@ -41,9 +42,8 @@ export class Pipes {
     return this.#sent !== undefined
   }
 
-  /** Whether one is told of a failure by the body alone, as those of Node's `pipeline()` are. */
-  get hasListener(): boolean {
-    return [...this.#pipes.values()].some(({ ends }) => !ends)
+  get size(): number {
+    return this.#pipes.size
   }
 
   /** The body itself is what Fastify sends. */
@@ -65,31 +65,37 @@ export class Pipes {
     })
     const onUnpipe = (source: unknown): void => {
       // Node does it to one that fails, too, of which is told in the same turn.
-      if (source === this.#body) process.nextTick(() => this.#remove(destination))
+      if (source === this.#body)
+        process.nextTick(() => unwatch === this.#pipes.get(destination)?.unwatch && this.#remove(destination))
     }
     destination.on('unpipe', onUnpipe)
-    return () => {
+    const unwatch = (): void => {
       stop()
       destination.off('unpipe', onUnpipe)
     }
+    return unwatch
   }
 
-  /** What ends with the body fails with it, but for what Fastify closes. */
+  /**
+   * What ends with the body fails with it. What leads to the reply does not, once Fastify has it: that closes it with the reply, and
+   * would make another error reply of its failure.
+   */
   fail(error: Error): void {
     this.#error = error
-    const isBroken = headHasGone(this.#raw)
-    // It could end the reply: some kinds of streams end when they are destroyed.
-    if (!isBroken && this.#sent !== this.#body) this.#sent?.unpipe?.(this.#raw)
+    // It could end the reply that is sent instead.
+    if (!headHasGone(this.#raw) && this.#sent !== this.#body) this.#sent?.unpipe?.(this.#raw)
     for (const [destination, { ends, unwatch }] of this.#pipes) {
       unwatch()
       // Node would leave its own listeners on it.
       if (!ends) this.#body.unpipe(destination as unknown as Writable)
-      else if (!isBroken || !this.#leadsToReply(destination)) failStream(destination, error)
+      else if (!this.#leadsToReply(destination)) failStream(destination, error)
     }
   }
 
   #onFailed(destination: Stage, error: Error): void {
-    const isCopy = this.#sent !== undefined && !this.#leadsToReply(destination)
+    // Before Fastify is given what it sends, it may yet lead there, unless nobody can read of it.
+    const isCopy =
+      !this.#leadsToReply(destination) && (this.#sent !== undefined || !isNodeStream(destination))
     this.#remove(destination)
     if (isCopy) this.#options.onCopyFailed(error)
     else this.#options.onFailed(error)

@@ -6,7 +6,8 @@ import { isNodeStream } from './streams.ts'
 export interface Stage {
   on(event: 'error', listener: () => void): unknown
   emit(event: 'error', error: Error): unknown
-  listeners(event: 'end'): { name: string }[]
+  // biome-ignore lint/complexity/noBannedTypes: as Node has it
+  rawListeners(event: 'end'): Function[]
   destroy?(error: Error): unknown
   pipe(destination: unknown, options?: { end?: boolean }): unknown
   unpipe?(destination: unknown): unknown
@@ -18,8 +19,7 @@ export interface Stage {
  * behind a stage that it has failed. What is to outlive it, as it is piped into with `end: false`, does.
  */
 export function failStream(stream: Stage, error: Error): void {
-  const next = pipesOf(stream)
-  const isEnded = endsOf(stream)
+  const next = endedBy(stream)
   // An 'error' that nobody listens to ends the process.
   stream.on('error', () => {})
   if (stream.destroy !== undefined) stream.destroy(error)
@@ -32,7 +32,7 @@ export function failStream(stream: Stage, error: Error): void {
   }
   // Some cannot be given another one.
   attempt(() => Object.defineProperty(stream, 'pipe', { value, configurable: true, writable: true }))
-  for (const [index, stage] of next.entries()) if (isEnded[index] !== false) failStage(stage, error)
+  for (const stage of next) failStage(stage, error)
 }
 
 /** Whether what a stage is given reaches another stream through pipes. */
@@ -56,11 +56,16 @@ function pipesOf(stage: unknown): unknown[] {
   return pipes.filter((next) => next !== undefined && next !== null)
 }
 
+type Once = { listener?: { name: string } }
+
 /**
- * Whether a stream ends what it is piped into, for each of these. Node does not keep who asked for `end: false`, but each pipe has a
- * listener to 'end', in their order: https://github.com/nodejs/node/blob/main/lib/internal/streams/readable.js
+ * What a stream is piped into, and ends, as far as that is sure. Node does not keep who asked for `end: false`, but each pipe has a
+ * listener for one 'end', in their order: https://github.com/nodejs/node/blob/main/lib/internal/streams/readable.js
  */
-function endsOf(stream: Stage): boolean[] {
-  const names = stream.listeners('end').map(({ name }) => name)
-  return names.filter((name) => ['onend', 'unpipe'].includes(name)).map((name) => name === 'onend')
+function endedBy(stream: Stage): unknown[] {
+  const pipes = pipesOf(stream)
+  const names = stream.rawListeners('end').flatMap((raw) => (raw as Once).listener?.name ?? [])
+  const ofPipes = names.filter((name) => name === 'onend' || name === 'unpipe')
+  // Old streams have one of their own.
+  return ofPipes.length === pipes.length ? pipes.filter((_stage, index) => ofPipes[index] === 'onend') : []
 }

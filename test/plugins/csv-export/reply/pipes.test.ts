@@ -2,12 +2,15 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { compose, PassThrough, pipeline, Readable, Transform, Writable } from 'node:stream'
+import { finished, PassThrough, pipeline, Readable, Stream, Transform, Writable } from 'node:stream'
+import { text as collected } from 'node:stream/consumers'
+import { pipeline as pipelined } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Receipt } from '../../../../plugins/csv-export/index.ts'
 import { curl, gate, type Log, serve } from '../../../helper.ts'
+import { skipBefore } from '../../../programs.ts'
 
 // What hooks pipe a body into: a way to the reply, copies beside it, and what is there for all requests.
 
@@ -17,10 +20,14 @@ const row = { text: 'some text of a row' }
 const whole = `text\n${'some text of a row\n'.repeat(5_000)}`
 const versions = ['--http1.0', '--http1.1', '--http2-prior-knowledge']
 
-function addRoutes(app: FastifyInstance, hook: Hook): void {
+function addHook(app: FastifyInstance, hook: Hook): void {
   app.addHook('onSend', async (_request, reply, payload) =>
     payload instanceof Readable ? hook(payload, reply) : payload
   )
+}
+
+function addRoutes(app: FastifyInstance, hook: Hook): void {
+  addHook(app, hook)
   app.get('/whole', (_request, reply) =>
     reply.csv(function* () {
       for (let n = 0; n < 5_000; n++) yield row
@@ -80,6 +87,19 @@ const shared: Record<string, () => Writable> = {
 }
 
 const intoShared: Record<string, (all: Writable) => Hook> = {
+  'a copy behind a stage that others watch': (all) => (payload) => {
+    const stage = new PassThrough()
+    finished(stage, () => {})
+    payload.pipe(stage).pipe(all, { end: false })
+    return stage
+  },
+  'a copy beside an iteration that is piped on': (all) => (payload) => {
+    payload.pipe(all, { end: false })
+    return Readable.from(payload)
+      .on('error', () => {})
+      .pipe(new PassThrough())
+  },
+
   'a copy': (all) => (payload) => {
     payload.pipe(all, { end: false })
     return payload
@@ -155,6 +175,12 @@ const failingCopies: Record<string, Hook> = {
   'beside a stage': (payload) => {
     payload.pipe(failing())
     return payload.pipe(new PassThrough())
+  },
+  'of a hook that takes its time': async (payload) => {
+    payload.pipe(createWriteStream('/nowhere/at/all'))
+    const stage = payload.pipe(new PassThrough())
+    await setTimeout(50)
+    return stage
   }
 }
 
@@ -165,9 +191,34 @@ for (const [name, hook] of Object.entries(failingCopies)) {
     const { id, status } = await receipt()
     t.equal(status, 'complete')
     const line = await log.find(/what a hook has piped a body into has failed/)
-    t.match(line, { level: 40, err: { message: 'the disk is full' }, export: { id } })
+    t.match(line, { level: 40, err: { message: /the disk is full|ENOENT/ }, export: { id } })
   })
 }
+
+t.test('a copy that cannot be destroyed is told', async (t) => {
+  const { opened: told, open } = gate<unknown>()
+  const { url } = await serveWith(t, (payload) => {
+    const copy = Object.assign(new Stream(), { writable: true, write: () => true, end: () => {} })
+    payload.pipe(copy.on('error', open) as unknown as Writable)
+    return payload
+  })
+  t.not((await curl(`${url}/late`)).code, 0)
+  t.match(await told, { code: 'LATE' })
+})
+
+t.test('a copy that is taken off, and put on again, is still told', async (t) => {
+  const copy = new PassThrough().resume()
+  const { opened: told, open } = gate<unknown>()
+  copy.on('error', open)
+  const { url } = await serveWith(t, (payload) => {
+    payload.pipe(copy)
+    payload.unpipe(copy)
+    payload.pipe(copy)
+    return payload
+  })
+  t.not((await curl(`${url}/late`)).code, 0)
+  t.match(await told, { code: 'LATE' })
+})
 
 t.test('a copy that a hook takes no more of is nothing to tell of', async (t) => {
   const { url, log, receipt } = await serveWith(t, (payload) => {
@@ -212,7 +263,13 @@ async function* upper(payload: Readable): AsyncGenerator<string> {
 }
 
 /** Streams without a listener to 'error', which ends the process. */
+const ofAll = new PassThrough().resume()
+
 const unlistened: Record<string, Hook> = {
+  'an iteration beside a copy for all': (payload) => {
+    payload.pipe(ofAll, { end: false })
+    return Readable.from(upper(payload)).pipe(new PassThrough())
+  },
   'a generator': (payload) => Readable.from(upper(payload)).pipe(new PassThrough()),
   map: (payload) => payload.map((chunk) => chunk).pipe(new PassThrough()),
   wrap: (payload) => new Readable().wrap(payload).pipe(new PassThrough()),
@@ -297,72 +354,58 @@ for (const version of versions) {
   })
 }
 
-/** Hooks that keep the file, and say so. */
-const keeping: Record<string, (file: string) => Hook> = {
-  'at once': (file) => (payload, reply) => {
-    payload.pipe(createWriteStream(file))
-    reply.code(202).type('application/json')
-    return '{"kept":"soon"}'
-  },
-  'after a while': (file) => async (payload, reply) => {
-    payload.pipe(createWriteStream(file))
-    await setTimeout(20)
-    reply.code(202).type('application/json')
-    return '{"kept":"soon"}'
-  },
-  'without a word': (file) => (payload, reply) => {
-    payload.pipe(createWriteStream(file))
-    reply.code(204)
-    return null
-  },
-  'before it reads': (file) => (payload, reply) => {
-    payload.pipe(createWriteStream(file))
-    payload.pause()
-    setTimeout(50).then(() => payload.resume())
-    reply.code(202).type('application/json')
-    return '{"kept":"soon"}'
-  },
-  'by an address': (file) => async (payload, reply) => {
-    pipeline(payload, compose(new PassThrough()), createWriteStream(file), () => {})
-    reply.code(303).header('location', '/kept')
-    return ''
-  }
-}
+for (const version of versions) {
+  t.test(`a hook keeps the file, and says so when it has it, ${version}`, async (t) => {
+    const file = join(t.testdir(), 'kept.csv')
+    const hook: Hook = async (payload, reply) => {
+      await pipelined(payload, createWriteStream(file))
+      reply.code(201).type('application/json')
+      return '{"kept":true}'
+    }
+    const { url, receipt } = await serveWith(t, hook, version)
+    t.match(await curl(version, `${url}/whole`), { code: 0, body: '{"kept":true}' })
+    t.match(await receipt(), { status: 'complete', rows: 5_000 })
+    t.equal(await readFile(file, 'utf8'), whole)
+  })
 
-for (const [name, hookOf] of Object.entries(keeping)) {
-  for (const version of versions) {
-    t.test(`a hook keeps the file, and says so ${name}, ${version}`, async (t) => {
-      const file = join(t.testdir(), 'kept.csv')
-      const { url, receipt } = await serveWith(t, hookOf(file), version)
-      const { code, body } = await curl('-w', '%{http_code}', version, `${url}/whole`)
-      t.equal(code, 0)
-      t.match(body, /^(\{"kept":"soon"\}202|204|303)$/)
-      t.match(await receipt(), { status: 'complete', rows: 5_000 })
+  const soon: Record<string, Hook> = {
+    'at once': (payload, reply) => {
+      reply.code(202).type('application/json')
+      payload.pipe(new PassThrough().resume())
+      return '{"kept":"soon"}'
+    },
+    'without a word': (payload, reply) => {
+      payload.pipe(new PassThrough().resume())
+      reply.code(204)
+      return null
+    },
+    'after a while': async (payload, reply) => {
+      payload.pipe(new PassThrough().resume())
       await setTimeout(20)
-      t.equal(await readFile(file, 'utf8'), whole)
+      reply.code(202).type('application/json')
+      return '{"kept":"soon"}'
+    }
+  }
+  for (const [name, hook] of Object.entries(soon)) {
+    t.test(`one that says so before, ${name}, is told that it may not, ${version}`, async (t) => {
+      const { url, log } = await serveWith(t, hook, version)
+      t.not((await curl('--max-time', '5', version, `${url}/endless`)).code, 0)
+      const line = await log.find(/broken off before its body|export source_failed/)
+      t.match(line, { level: 50, err: { code: /CSV_EXPORT_(REPLACED|BODY_DESTROYED)/ } })
     })
   }
 }
 
-t.test('what a hook keeps ends with the server, and with what keeps it', async (t) => {
-  const events: string[] = []
-  const keep = (): Writable =>
-    new Writable({
-      write: (chunk, _encoding, done) => done(/FULL/.test(chunk) ? new Error('the disk is full') : null)
-    }).on('error', ({ message }) => events.push(message))
-  const { app, url, receipt } = await serveWith(t, (payload, reply) => {
-    payload.pipe(keep())
-    reply.code(202).type('application/json')
-    return '{"kept":"soon"}'
+t.test('an answer before anything has been read is told of, too', async (t) => {
+  const { url, log } = await serve(t, (app) => {
+    app.addHook('onSend', (_request, _reply, payload, done) => {
+      if (payload instanceof Readable) payload.pipe(new PassThrough().resume())
+      done(null, 'kept')
+    })
+    app.get('/', (_request, reply) => reply.csv([row]))
   })
-  t.equal((await curl(`${url}/late`)).body, '{"kept":"soon"}')
-  t.match(await receipt(), { status: 'source_failed', errorCode: 'LATE' })
-  t.equal((await curl(`${url}/endless`)).body, '{"kept":"soon"}')
-  t.equal(app.csvExports.running().length, 1)
-  await app.close()
-  t.match(await receipt(), { status: 'server_closing' })
-  t.equal(events[0], 'late')
-  t.match(events[1], /server/)
+  t.not((await curl(url)).code, 0)
+  t.match(await log.find(/broken off before its body has begun/), { err: { code: 'CSV_EXPORT_REPLACED' } })
 })
 
 t.test('a hook that pipes announces trailers with commas between', async (t) => {
@@ -378,4 +421,49 @@ t.test('who injects, and gives up, has left', async (t) => {
   setTimeout(20).then(() => controller.abort())
   await t.rejects(injected)
   t.match(await receipt(), { status: 'client_gone' })
+})
+
+const skip = skipBefore('5.12.8', 'a handlerTimeout')
+
+for (const version of versions) {
+  t.test(`a time-out before the first byte of a stage is told once, ${version}`, { skip }, async (t) => {
+    const { url, log } = await serve(
+      t,
+      (app) => {
+        addHook(app, (payload) => payload.pipe(new PassThrough()))
+        app.get('/', (_request, reply) => reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>))
+        app.register(async (app) => {
+          app.setErrorHandler<{ code: string }>(({ code }, _request, reply) => reply.csv([{ code }]))
+          app.get('/handled', (_request, reply) =>
+            reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>)
+          )
+        })
+      },
+      { http2: version.startsWith('--http2'), server: { handlerTimeout: 50 } }
+    )
+    const { code, body } = await curl(version, url)
+    t.equal(code, 0)
+    t.match(JSON.parse(body), { statusCode: 503, code: 'FST_ERR_HANDLER_TIMEOUT' })
+    t.match(await curl(version, `${url}/handled`), { code: 0, body: 'code\nFST_ERR_HANDLER_TIMEOUT\n' })
+    t.notOk(log.lines.some(({ msg }) => /already sent/.test(msg)))
+  })
+}
+
+for (const status of [204, 304]) {
+  t.test(`a hook that answers ${status} has no trailers`, async (t) => {
+    const { url } = await serveWith(t, (_payload, reply) => {
+      reply.code(status)
+      return null
+    })
+    const { code, body } = await curl('-i', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
+    t.equal(code, 0)
+    t.match(body, new RegExp(`^HTTP/1.1 ${status} `))
+    t.notMatch(body, /^trailer:/im)
+  })
+}
+
+t.test('a text that a hook makes announces trailers with commas between, too', async (t) => {
+  const { url } = await serveWith(t, (payload) => collected(payload))
+  const { body } = await curl('-i', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
+  t.match(body, /^trailer: export-rows, repr-digest\r$/im)
 })
