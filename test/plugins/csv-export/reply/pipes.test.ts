@@ -1,84 +1,11 @@
-import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { finished, PassThrough, pipeline, Readable, Stream, Transform, Writable } from 'node:stream'
-import { text as collected } from 'node:stream/consumers'
-import { pipeline as pipelined } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
-import type { FastifyInstance, FastifyReply } from 'fastify'
-import t, { type Test } from 'tap'
-import type { Receipt } from '../../../../plugins/csv-export/index.ts'
-import { curl, gate, type Log, serve } from '../../../helper.ts'
-import { skipBefore } from '../../../programs.ts'
+import t from 'tap'
+import { curl, gate } from '../../../helper.ts'
+import { type Hook, leave, runs, serveWith, versions, whole } from './hooked.ts'
 
 // What hooks pipe a body into: a way to the reply, copies beside it, and what is there for all requests.
-
-type Hook = (payload: Readable, reply: FastifyReply) => unknown
-
-const row = { text: 'some text of a row' }
-const whole = `text\n${'some text of a row\n'.repeat(5_000)}`
-const versions = ['--http1.0', '--http1.1', '--http2-prior-knowledge']
-
-function addHook(app: FastifyInstance, hook: Hook): void {
-  app.addHook('onSend', async (_request, reply, payload) =>
-    payload instanceof Readable ? hook(payload, reply) : payload
-  )
-}
-
-function addRoutes(app: FastifyInstance, hook: Hook): void {
-  addHook(app, hook)
-  app.get('/whole', (_request, reply) =>
-    reply.csv(function* () {
-      for (let n = 0; n < 5_000; n++) yield row
-    })
-  )
-  app.get('/early', (_request, reply) =>
-    reply.csv(async () => {
-      await setTimeout(20)
-      throw Object.assign(new Error('early'), { code: 'EARLY' })
-    })
-  )
-  app.get('/late', (_request, reply) =>
-    reply.csv(async function* () {
-      yield row
-      await setTimeout(20)
-      throw Object.assign(new Error('late'), { code: 'LATE' })
-    })
-  )
-  app.get('/limit', (_request, reply) => reply.csv([row, row], { maxRows: 1 }))
-  app.get('/endless', (_request, reply) =>
-    reply.csv(async function* ({ signal }) {
-      yield row
-      if (!signal.aborted) await once(signal, 'abort')
-    })
-  )
-}
-
-interface Served {
-  app: FastifyInstance
-  url: string
-  log: Log
-  /** The next receipt. */
-  receipt(): Promise<Receipt>
-}
-
-async function serveWith(t: Test, hook: Hook, version = '--http1.1'): Promise<Served> {
-  const waiting: ((receipt: Receipt) => void)[] = []
-  const told: Receipt[] = []
-  const { app, url, log } = await serve(t, (app) => addRoutes(app, hook), {
-    http2: version.startsWith('--http2'),
-    defaults: {
-      onReceipt(receipt) {
-        const next = waiting.shift()
-        if (next === undefined) told.push(receipt)
-        else next(receipt)
-      }
-    }
-  })
-  const receipt = async () => told.shift() ?? (await new Promise<Receipt>((resolve) => waiting.push(resolve)))
-  return { app, url, log, receipt }
-}
 
 /** What takes the copies of all requests. */
 const shared: Record<string, () => Writable> = {
@@ -148,7 +75,7 @@ for (const [kind, create] of Object.entries(shared)) {
         t.not((await curl('--fail', `${url}/${path}`)).code, 0, path)
         t.not((await receipt()).status, 'complete')
       }
-      await curl('--max-time', '0.2', `${url}/endless`)
+      await leave(`${url}/endless`)
       t.match(await receipt(), { status: 'client_gone' })
       for (let n = 0; n < 3; n++) {
         t.equal((await curl(`${url}/whole`)).body, whole)
@@ -282,10 +209,10 @@ const unlistened: Record<string, Hook> = {
 for (const [name, hook] of Object.entries(unlistened)) {
   t.test(`a client that leaves ends no process where a hook pipes on what ${name} makes`, async (t) => {
     const { app, url, receipt } = await serveWith(t, hook)
-    await curl('--max-time', '0.2', `${url}/endless`)
+    await leave(`${url}/endless`)
     t.match(await receipt(), { status: 'client_gone' })
     const ended = curl(`${url}/endless`)
-    await setTimeout(50)
+    await runs(app)
     await app.close()
     t.not((await ended).code, 0)
     t.match(await receipt(), { status: 'server_closing' })
@@ -298,7 +225,7 @@ t.test('a copy of a pipeline is told when a client leaves', async (t) => {
     pipeline(payload, new Writable({ write: (_chunk, _encoding, done) => done() }), open)
     return payload.pipe(new PassThrough())
   })
-  await curl('--max-time', '0.2', `${url}/endless`)
+  await leave(`${url}/endless`)
   t.match(await told, { code: 'CSV_EXPORT_CLIENT_GONE' })
 })
 
@@ -339,131 +266,3 @@ for (const [name, hook] of Object.entries(oldStages)) {
     })
   }
 }
-
-for (const version of versions) {
-  t.test(`a hook that swallows an early error has no empty file, ${version}`, async (t) => {
-    const hook: Hook = async (payload) => {
-      let text = ''
-      try {
-        for await (const chunk of payload) text += chunk
-      } catch {}
-      return text
-    }
-    const { url } = await serveWith(t, hook, version)
-    for (let n = 0; n < 3; n++) t.not((await curl('--max-time', '5', version, `${url}/early`)).code, 0)
-  })
-}
-
-for (const version of versions) {
-  t.test(`a hook keeps the file, and says so when it has it, ${version}`, async (t) => {
-    const file = join(t.testdir(), 'kept.csv')
-    const hook: Hook = async (payload, reply) => {
-      await pipelined(payload, createWriteStream(file))
-      reply.code(201).type('application/json')
-      return '{"kept":true}'
-    }
-    const { url, receipt } = await serveWith(t, hook, version)
-    t.match(await curl(version, `${url}/whole`), { code: 0, body: '{"kept":true}' })
-    t.match(await receipt(), { status: 'complete', rows: 5_000 })
-    t.equal(await readFile(file, 'utf8'), whole)
-  })
-
-  const soon: Record<string, Hook> = {
-    'at once': (payload, reply) => {
-      reply.code(202).type('application/json')
-      payload.pipe(new PassThrough().resume())
-      return '{"kept":"soon"}'
-    },
-    'without a word': (payload, reply) => {
-      payload.pipe(new PassThrough().resume())
-      reply.code(204)
-      return null
-    },
-    'after a while': async (payload, reply) => {
-      payload.pipe(new PassThrough().resume())
-      await setTimeout(20)
-      reply.code(202).type('application/json')
-      return '{"kept":"soon"}'
-    }
-  }
-  for (const [name, hook] of Object.entries(soon)) {
-    t.test(`one that says so before, ${name}, is told that it may not, ${version}`, async (t) => {
-      const { url, log } = await serveWith(t, hook, version)
-      t.not((await curl('--max-time', '5', version, `${url}/endless`)).code, 0)
-      const line = await log.find(/broken off before its body|export source_failed/)
-      t.match(line, { level: 50, err: { code: /CSV_EXPORT_(REPLACED|BODY_DESTROYED)/ } })
-    })
-  }
-}
-
-t.test('an answer before anything has been read is told of, too', async (t) => {
-  const { url, log } = await serve(t, (app) => {
-    app.addHook('onSend', (_request, _reply, payload, done) => {
-      if (payload instanceof Readable) payload.pipe(new PassThrough().resume())
-      done(null, 'kept')
-    })
-    app.get('/', (_request, reply) => reply.csv([row]))
-  })
-  t.not((await curl(url)).code, 0)
-  t.match(await log.find(/broken off before its body has begun/), { err: { code: 'CSV_EXPORT_REPLACED' } })
-})
-
-t.test('a hook that pipes announces trailers with commas between', async (t) => {
-  const { url } = await serveWith(t, (payload) => payload.pipe(new PassThrough()))
-  const { body } = await curl('-i', '--raw', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
-  t.match(body, /^trailer: export-rows, repr-digest\r$/im)
-})
-
-t.test('who injects, and gives up, has left', async (t) => {
-  const { app, receipt } = await serveWith(t, (payload) => payload)
-  const controller = new AbortController()
-  const injected = app.inject({ url: '/endless', signal: controller.signal })
-  setTimeout(20).then(() => controller.abort())
-  await t.rejects(injected)
-  t.match(await receipt(), { status: 'client_gone' })
-})
-
-const skip = skipBefore('5.12.8', 'a handlerTimeout')
-
-for (const version of versions) {
-  t.test(`a time-out before the first byte of a stage is told once, ${version}`, { skip }, async (t) => {
-    const { url, log } = await serve(
-      t,
-      (app) => {
-        addHook(app, (payload) => payload.pipe(new PassThrough()))
-        app.get('/', (_request, reply) => reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>))
-        app.register(async (app) => {
-          app.setErrorHandler<{ code: string }>(({ code }, _request, reply) => reply.csv([{ code }]))
-          app.get('/handled', (_request, reply) =>
-            reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>)
-          )
-        })
-      },
-      { http2: version.startsWith('--http2'), server: { handlerTimeout: 50 } }
-    )
-    const { code, body } = await curl(version, url)
-    t.equal(code, 0)
-    t.match(JSON.parse(body), { statusCode: 503, code: 'FST_ERR_HANDLER_TIMEOUT' })
-    t.match(await curl(version, `${url}/handled`), { code: 0, body: 'code\nFST_ERR_HANDLER_TIMEOUT\n' })
-    t.notOk(log.lines.some(({ msg }) => /already sent/.test(msg)))
-  })
-}
-
-for (const status of [204, 304]) {
-  t.test(`a hook that answers ${status} has no trailers`, async (t) => {
-    const { url } = await serveWith(t, (_payload, reply) => {
-      reply.code(status)
-      return null
-    })
-    const { code, body } = await curl('-i', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
-    t.equal(code, 0)
-    t.match(body, new RegExp(`^HTTP/1.1 ${status} `))
-    t.notMatch(body, /^trailer:/im)
-  })
-}
-
-t.test('a text that a hook makes announces trailers with commas between, too', async (t) => {
-  const { url } = await serveWith(t, (payload) => collected(payload))
-  const { body } = await curl('-i', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
-  t.match(body, /^trailer: export-rows, repr-digest\r$/im)
-})
