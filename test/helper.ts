@@ -51,12 +51,22 @@ export interface TestServer {
 
 /**
  * A server with the plugin and the given routes, on a real socket.
- * @param options `defaults` are the plugin's, `server` are Fastify's
+ * @param options `defaults` are the plugin's, `server` are Fastify's, `before` is called before the plugin is registered
  */
 export async function serve(
   t: Test,
   routes: (app: FastifyInstance) => unknown,
-  { defaults, http2 = false, server }: { defaults?: PluginOptions; http2?: boolean; server?: object } = {}
+  {
+    defaults,
+    http2 = false,
+    server,
+    before
+  }: {
+    defaults?: PluginOptions
+    http2?: boolean
+    server?: object
+    before?: (app: FastifyInstance) => unknown
+  } = {}
 ): Promise<TestServer> {
   const log = new Log()
   const app = Fastify({
@@ -64,6 +74,7 @@ export async function serve(
     ...(http2 ? { http2: true } : {}),
     ...server
   } as object) as unknown as FastifyInstance
+  await before?.(app)
   await app.register(csvExport, { closeGrace: 0, ...defaults })
   await routes(app)
   await app.listen({ host: '127.0.0.1', port: 0 })

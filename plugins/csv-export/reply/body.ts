@@ -1,4 +1,5 @@
-import { Readable, type Writable } from 'node:stream'
+import { AsyncResource } from 'node:async_hooks'
+import { finished, Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { headHasGone } from '../connection/connection.ts'
 import { CSV_EXPORT_BODY_DESTROYED } from '../errors.ts'
@@ -189,7 +190,9 @@ export class StreamedBody extends Readable {
       reason = error ?? owner.reason ?? new CSV_EXPORT_BODY_DESTROYED()
     }
     if (reason !== null && !this.readableEnded) this.#pipes.fail(reason)
-    callback(reason)
+    // Fastify, which has closed it, would log as a warning that its client has left.
+    const isClosed = error === null && this.#isDirect && !this.#isReadByHook && isEndOfExport(reason)
+    callback(isClosed ? null : reason)
   }
 
   /**
@@ -201,11 +204,23 @@ export class StreamedBody extends Readable {
     this.unpipe(this.#raw)
     // Fastify would take its end, where there were trailers, for that of the error reply, and an error for another one.
     if (isErrorNext && this.#isDirect) return
-    if (this.#isReadByHook) this.#failReaders(reason)
+    if (this.#isReadByHook) {
+      if (isErrorNext && this.isHandedOn) this.#failReadersLater(reason)
+      else this.#failReaders(reason)
+    }
     // Which would log an error once more.
     else if (this.#isDirect) this.finish()
     // Something else has been sent.
     else if (this.#raw.writableEnded) this.destroy(reason)
+  }
+
+  /** Fastify would make one more error reply of a stream that fails with them. */
+  #failReadersLater(reason: Error): void {
+    this.#pipes.leaveReply()
+    finished(
+      this.#raw as Writable,
+      AsyncResource.bind(() => this.#failReaders(reason))
+    )
   }
 
   /**

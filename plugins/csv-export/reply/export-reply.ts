@@ -9,7 +9,7 @@ import {
 } from '../connection/connection.ts'
 import type { Encoder } from '../csv/encoder.ts'
 import { CSV_EXPORT_NOT_RETURNED, CSV_EXPORT_REPLACED, CSV_EXPORT_REPLY_SENT } from '../errors.ts'
-import { type LogLevel, logSafely, ofThisExport, toError } from '../guard.ts'
+import { attempt, type LogLevel, logSafely, ofThisExport, toError } from '../guard.ts'
 import type { ExportProgress } from '../receipts/record.ts'
 import type { Destination, Transport } from '../stream/sender.ts'
 import type { Source } from '../stream/source.ts'
@@ -131,7 +131,10 @@ export class ExportReply<T> implements Breakable, BodyOwner {
 
   /** Fastify has been given something to send that comes of this export, which has failed. */
   readonly onLate = (error: Error): void => {
-    setImmediate(() => this.#isErrorTold || headHasGone(this.reply.raw) || this.reply.send(error))
+    setImmediate(() => {
+      // Fastify throws while it calls the hooks for one of its own.
+      if (!this.#isErrorTold && !headHasGone(this.reply.raw)) attempt(() => this.reply.send(error))
+    })
   }
 
   readonly onCopyFailed = (err: Error): void => {

@@ -76,14 +76,18 @@ export class Pipes {
     return unwatch
   }
 
+  /** An error is sent instead: what Fastify has been given could still end the reply. */
+  leaveReply(): void {
+    if (!headHasGone(this.#raw) && this.#sent !== this.#body) this.#sent?.unpipe?.(this.#raw)
+  }
+
   /**
    * What ends with the body fails with it. What leads to the reply does not, once Fastify has it: that closes it with the reply, and
    * would make another error reply of its failure.
    */
   fail(error: Error): void {
     this.#error = error
-    // It could end the reply that is sent instead.
-    if (!headHasGone(this.#raw) && this.#sent !== this.#body) this.#sent?.unpipe?.(this.#raw)
+    this.leaveReply()
     for (const [destination, { ends, unwatch }] of this.#pipes) {
       unwatch()
       // Node would leave its own listeners on it.

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
+import { PassThrough, pipeline, Readable } from 'node:stream'
 import { text as collected } from 'node:stream/consumers'
 import { pipeline as pipelined } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
@@ -140,3 +140,81 @@ t.test('a text that a hook makes announces trailers with commas between, too', a
   const { body } = await curl('-i', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
   t.match(body, /^trailer: export-rows, repr-digest\r$/im)
 })
+
+/** Streams that fail with the body by themselves. */
+const tied: Record<string, Hook> = {
+  'a pipeline': (payload) => pipeline(payload, new PassThrough(), () => {}),
+  'an iteration': (payload) => Readable.from(payload),
+  'a stream of the web': (payload) => Readable.toWeb(payload),
+  'a listener': (payload) => {
+    const stage = new PassThrough()
+    payload.on('error', (error) => stage.destroy(error)).pipe(stage)
+    return stage
+  }
+}
+
+for (const [name, hook] of Object.entries(tied)) {
+  for (const version of versions) {
+    t.test(`an early error is told once behind ${name}, ${version}`, { skip }, async (t) => {
+      const told: string[] = []
+      const { url, log } = await serve(
+        t,
+        (app) => {
+          addHook(app, hook)
+          app.setErrorHandler<{ code: string }>(async ({ code }, _request, reply) => {
+            await setTimeout(20)
+            return reply.code(500).send({ handled: code })
+          })
+          app.get('/late', (_request, reply) =>
+            reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>)
+          )
+          app.get('/early', (_request, reply) =>
+            reply.csv(async () => {
+              await setTimeout(20)
+              throw Object.assign(new Error('early'), { code: 'EARLY' })
+            })
+          )
+          app.get('/thrown', async (_request, reply) => {
+            reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>)
+            await setTimeout(20)
+            throw Object.assign(new Error('audit'), { code: 'AUDIT' })
+          })
+        },
+        {
+          http2: version.startsWith('--http2'),
+          server: { handlerTimeout: 100 },
+          // Ahead of the plugin's own.
+          before: (app) =>
+            app.addHook('onError', async (_request, _reply, { code }) => {
+              await setTimeout(20)
+              told.push(code)
+            })
+        }
+      )
+      for (const [path, code] of Object.entries({
+        early: 'EARLY',
+        late: 'FST_ERR_HANDLER_TIMEOUT',
+        thrown: 'AUDIT'
+      })) {
+        const reply = await curl('--max-time', '5', version, `${url}/${path}`)
+        t.match(reply, { code: 0, body: JSON.stringify({ handled: code }) }, path)
+        t.same(told.splice(0), [code])
+      }
+      t.notOk(log.lines.some(({ msg }) => /already sent/.test(msg)))
+    })
+  }
+}
+
+for (const version of versions) {
+  t.test(`a client that leaves is nothing to warn of, ${version}`, async (t) => {
+    const { url, log, receipt } = await serveWith(t, (payload) => payload, version)
+    await curl('--max-time', '1', version, `${url}/endless`)
+    t.match(await receipt(), { status: 'client_gone' })
+    await log.find(/^export client_gone/)
+    await new Promise(setImmediate)
+    t.same(
+      log.lines.filter(({ level }) => level > 30),
+      []
+    )
+  })
+}

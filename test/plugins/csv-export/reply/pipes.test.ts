@@ -122,6 +122,32 @@ for (const [name, hook] of Object.entries(failingCopies)) {
   })
 }
 
+t.test('what is for all requests outlives a stage that fails while its hook takes its time', async (t) => {
+  const all = new PassThrough().resume()
+  const { url } = await serveWith(t, async (payload) => {
+    // As the streams of readable-stream before version 4 listen to their own end.
+    const stage = new PassThrough().once('end', function onend() {}).on('end', () => {})
+    payload.pipe(stage).pipe(all, { end: false })
+    await setTimeout(40)
+    return stage
+  })
+  t.match(JSON.parse((await curl('--max-time', '5', `${url}/early`)).body), { code: 'EARLY' })
+  t.notOk(all.destroyed)
+})
+
+t.test('a copy in a circle that fails is told of, and no more', async (t) => {
+  const { url, log } = await serveWith(t, (payload) => {
+    const copy = new PassThrough()
+    const other = new PassThrough()
+    copy.pipe(other).pipe(copy)
+    payload.pipe(copy)
+    setImmediate(() => copy.destroy(new Error('the copy fails')))
+    return payload.pipe(new PassThrough())
+  })
+  t.match(await curl('--max-time', '5', `${url}/late`), { code: 56 })
+  t.match(await log.find(/what a hook has piped a body into/), { err: { message: 'the copy fails' } })
+})
+
 t.test('a copy that cannot be destroyed is told', async (t) => {
   const { opened: told, open } = gate<unknown>()
   const { url } = await serveWith(t, (payload) => {
