@@ -56,6 +56,8 @@ export class StreamedBody extends Readable {
   #hasTrailers = false
   #isReadByHook = false
   #isGivenUp = false
+  /** Whether readers hear of its end when the error reply has gone. */
+  #isToldLater = false
 
   constructor(owner: BodyOwner) {
     // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
@@ -152,7 +154,7 @@ export class StreamedBody extends Readable {
   override _read(): void {
     if (!this.#isReadByHook && !takesBody(this.#owner.reply)) this.#owner.end()
     if (this.#owner.isOver) {
-      this.#refuseReader()
+      if (!this.#isToldLater) this.#refuseReader()
       return
     }
     this.#buffer.emptied()
@@ -216,6 +218,7 @@ export class StreamedBody extends Readable {
 
   /** Fastify would make one more error reply of a stream that fails with them. */
   #failReadersLater(reason: Error): void {
+    this.#isToldLater = true
     this.#pipes.leaveReply()
     finished(
       this.#raw as Writable,

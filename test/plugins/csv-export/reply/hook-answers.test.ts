@@ -145,6 +145,13 @@ t.test('a text that a hook makes announces trailers with commas between, too', a
 const tied: Record<string, Hook> = {
   'a pipeline': (payload) => pipeline(payload, new PassThrough(), () => {}),
   'an iteration': (payload) => Readable.from(payload),
+  // What it has not read yet, it reads while the error reply is made.
+  'a pipeline that holds back': (payload) => {
+    const stage = new PassThrough({
+      transform: (_chunk, _encoding, done) => void setTimeout(40).then(() => done())
+    })
+    return pipeline(payload, stage, () => {})
+  },
   'a stream of the web': (payload) => Readable.toWeb(payload),
   'a listener': (payload) => {
     const stage = new PassThrough()
@@ -162,7 +169,7 @@ for (const [name, hook] of Object.entries(tied)) {
         (app) => {
           addHook(app, hook)
           app.setErrorHandler<{ code: string }>(async ({ code }, _request, reply) => {
-            await setTimeout(20)
+            await setTimeout(100)
             return reply.code(500).send({ handled: code })
           })
           app.get('/late', (_request, reply) =>
@@ -174,6 +181,11 @@ for (const [name, hook] of Object.entries(tied)) {
               throw Object.assign(new Error('early'), { code: 'EARLY' })
             })
           )
+          app.get('/full', (_request, reply) =>
+            reply.csv(function* () {
+              for (let n = 0; n < 100_000; n++) yield row
+            })
+          )
           app.get('/thrown', async (_request, reply) => {
             reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>)
             await setTimeout(20)
@@ -182,7 +194,7 @@ for (const [name, hook] of Object.entries(tied)) {
         },
         {
           http2: version.startsWith('--http2'),
-          server: { handlerTimeout: 100 },
+          server: { handlerTimeout: 400 },
           // Ahead of the plugin's own.
           before: (app) =>
             app.addHook('onError', async (_request, _reply, { code }) => {
@@ -191,7 +203,9 @@ for (const [name, hook] of Object.entries(tied)) {
             })
         }
       )
+      const held = name.includes('holds back') ? { full: 'FST_ERR_HANDLER_TIMEOUT' } : {}
       for (const [path, code] of Object.entries({
+        ...held,
         early: 'EARLY',
         late: 'FST_ERR_HANDLER_TIMEOUT',
         thrown: 'AUDIT'
