@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
-import { finished, Readable, type Writable } from 'node:stream'
+import { Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { headHasGone } from '../connection/connection.ts'
 import { CSV_EXPORT_BODY_DESTROYED } from '../errors.ts'
@@ -34,6 +34,9 @@ export interface BodyOwner extends Pick<PipesOptions, 'onCopyFailed' | 'onLate'>
   /** Ends it, without a reason. */
   end(): void
 }
+
+/** Milliseconds for which readers are not told that an error is sent instead, while that is made. */
+const patience = 1_000
 
 /**
  * The payload given to `reply.send()`: an ordinary Readable to whatever hook reads it. Piped into `reply.raw`, as Fastify
@@ -216,14 +219,20 @@ export class StreamedBody extends Readable {
     else if (this.#raw.writableEnded) this.destroy(reason)
   }
 
-  /** Fastify would make one more error reply of a stream that fails with them. */
+  /**
+   * Copies fail at once. Of what the hook has given Fastify, if that fails with the body by itself, Fastify would make one more
+   * error reply; what makes this one may wait for readers, too.
+   */
   #failReadersLater(reason: Error): void {
     this.#isToldLater = true
-    this.#pipes.leaveReply()
-    finished(
-      this.#raw as Writable,
-      AsyncResource.bind(() => this.#failReaders(reason))
-    )
+    this.#pipes.fail(reason)
+    const tell = AsyncResource.bind(() => {
+      clearTimeout(timer)
+      this.#raw.off('close', tell)
+      this.#failReaders(reason)
+    })
+    const timer = setTimeout(tell, patience).unref()
+    this.#raw.once('close', tell)
   }
 
   /**

@@ -6,6 +6,7 @@ import { PassThrough, pipeline, Readable } from 'node:stream'
 import { text as collected } from 'node:stream/consumers'
 import { pipeline as pipelined } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
+import { createGzip } from 'node:zlib'
 import t from 'tap'
 import { curl, serve } from '../../../helper.ts'
 import { skipBefore } from '../../../programs.ts'
@@ -217,6 +218,43 @@ for (const [name, hook] of Object.entries(tied)) {
       t.notOk(log.lines.some(({ msg }) => /already sent/.test(msg)))
     })
   }
+}
+
+/** Copies that hooks make beside a stage. */
+const copies: Record<string, (payload: Readable) => Promise<unknown>> = {
+  'a pipeline': (payload) => pipelined(payload, new PassThrough().resume()),
+  'a pipe': (payload) => once(payload.pipe(new PassThrough().resume()), 'close'),
+  'an iteration': (payload) => collected(payload)
+}
+
+for (const [name, copy] of Object.entries(copies)) {
+  t.test(`an error handler may wait for ${name} of a hook`, async (t) => {
+    const warnings: Error[] = []
+    const onWarning = (warning: Error) => warnings.push(warning)
+    process.on('warning', onWarning)
+    t.teardown(() => process.off('warning', onWarning))
+    let copied: Promise<unknown> | undefined
+    const { url } = await serve(t, (app) => {
+      addHook(app, (payload) => {
+        // That of the error reply passes here, too.
+        if (copied !== undefined) return payload
+        copied = copy(payload).catch(() => 'told')
+        return pipeline(payload, createGzip(), () => {})
+      })
+      app.setErrorHandler<{ code: string }>(async ({ code }, _request, reply) => {
+        await copied
+        return reply.code(500).send(Readable.from([code]))
+      })
+      app.get('/', (_request, reply) =>
+        reply.csv(async () => {
+          await setTimeout(20)
+          throw Object.assign(new Error('early'), { code: 'EARLY' })
+        })
+      )
+    })
+    t.match(await curl('--max-time', '5', url), { code: 0, body: 'EARLY' })
+    t.same(warnings, [])
+  })
 }
 
 for (const version of versions) {
