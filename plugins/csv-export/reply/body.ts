@@ -121,6 +121,7 @@ export class StreamedBody extends Readable {
       // One that failed while a hook made it wait gets an error reply from Fastify, which watches this stream or a stage.
       if (this.errored !== null) {
         if (!isDirect) this.#pipes.fail(this.errored)
+        if (!isDirect && this.isHandedOn) this.#owner.onLate(this.errored)
       } else if (!this.#owner.isErrorTold) {
         this.finish()
         if (end) destination.end()
@@ -196,7 +197,8 @@ export class StreamedBody extends Readable {
     }
     if (reason !== null && !this.readableEnded) this.#pipes.fail(reason)
     // Fastify, which has closed it, would log as a warning that its client has left.
-    const isClosed = error === null && this.#isDirect && !this.#isReadByHook && isEndOfExport(reason)
+    const isKnown = this.readableEnded || isEndOfExport(reason)
+    const isClosed = error === null && this.#isDirect && !this.#isReadByHook && isKnown
     callback(isClosed ? null : reason)
   }
 
@@ -208,7 +210,10 @@ export class StreamedBody extends Readable {
     // Its pipe, where a hook reads too, would end the reply as if it were whole.
     this.unpipe(this.#raw)
     // Fastify would take its end, where there were trailers, for that of the error reply, and an error for another one.
-    if (isErrorNext && this.#isDirect) return
+    if (isErrorNext && this.#isDirect) {
+      if (this.#isReadByHook) this.#failReadersLater(reason)
+      return
+    }
     if (this.#isReadByHook) {
       if (isErrorNext && this.isHandedOn) this.#failReadersLater(reason)
       else this.#failReaders(reason)
@@ -269,6 +274,7 @@ export class StreamedBody extends Readable {
 
   /** Ends it for whoever waits for that, as if it were whole. */
   finish(): void {
+    if (this.#isDirect) this.once('end', () => this.destroy())
     this.push(null)
     super.resume()
   }

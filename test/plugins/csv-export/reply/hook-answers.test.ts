@@ -8,7 +8,7 @@ import { pipeline as pipelined } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
 import { createGzip } from 'node:zlib'
 import t from 'tap'
-import { curl, serve } from '../../../helper.ts'
+import { curl, gate, serve } from '../../../helper.ts'
 import { skipBefore } from '../../../programs.ts'
 import { addHook, type Hook, row, serveWith, versions, whole } from './hooked.ts'
 
@@ -254,6 +254,66 @@ for (const [name, copy] of Object.entries(copies)) {
     })
     t.match(await curl('--max-time', '5', url), { code: 0, body: 'EARLY' })
     t.same(warnings, [])
+  })
+}
+
+t.test('an error handler may wait for a copy beside the body itself', { skip }, async (t) => {
+  let copied: Promise<unknown> | undefined
+  const { url } = await serve(
+    t,
+    (app) => {
+      addHook(app, (payload) => {
+        copied = pipelined(payload, new PassThrough().resume()).catch(() => {})
+        return payload
+      })
+      app.setErrorHandler<{ code: string }>(async ({ code }, _request, reply) => {
+        await copied
+        return reply.code(503).send({ code })
+      })
+      app.get('/', (_request, reply) => reply.csv(({ signal }) => once(signal, 'abort') as Promise<never>))
+    },
+    { server: { handlerTimeout: 50 } }
+  )
+  t.match(await curl('--max-time', '5', url), { code: 0, body: /FST_ERR_HANDLER_TIMEOUT/ })
+})
+
+t.test('a stage that is piped into once the server has closed has an error reply', async (t) => {
+  const { opened: waits, open: wait } = gate()
+  const { app, url } = await serveWith(t, (payload) => {
+    const stage = new PassThrough()
+    wait()
+    setTimeout(60).then(() => payload.pipe(stage))
+    return stage
+  })
+  const reply = curl('--max-time', '5', `${url}/whole`)
+  await waits
+  await new Promise(setImmediate)
+  await app.close()
+  t.match(JSON.parse((await reply).body), { statusCode: 503, code: 'CSV_EXPORT_SERVER_CLOSING' })
+})
+
+for (const version of versions) {
+  t.test(`a body is closed when it is over, ${version}`, async (t) => {
+    const { opened, open } = gate()
+    const closed: string[] = []
+    const { url, receipt } = await serveWith(
+      t,
+      (payload) => {
+        payload.once('close', () => {
+          closed.push('closed')
+          if (closed.length === 3) open()
+        })
+        return payload
+      },
+      version
+    )
+    for (const path of ['whole', 'late']) {
+      await curl('--max-time', '5', version, `${url}/${path}`)
+      await receipt()
+    }
+    await curl('--max-time', '1', version, `${url}/endless`)
+    await opened
+    t.equal(closed.length, 3)
   })
 }
 
