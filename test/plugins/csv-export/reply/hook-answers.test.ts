@@ -82,20 +82,26 @@ t.test('an answer before anything has been read is told of, too', async (t) => {
   t.match(await log.find(/broken off before its body has begun/), { err: { code: 'CSV_EXPORT_REPLACED' } })
 })
 
-t.test('a hook that pipes announces trailers with commas between', async (t) => {
+const trailers = { skip: skipBefore('5.12.8', 'trailers of a stream') }
+
+t.test('a hook that pipes announces trailers with commas between', trailers, async (t) => {
   const { url } = await serveWith(t, (payload) => payload.pipe(new PassThrough()))
   const { body } = await curl('-i', '--raw', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
   t.match(body, /^trailer: export-rows, repr-digest\r$/im)
 })
 
-t.test('who injects, and gives up, has left', async (t) => {
-  const { app, receipt } = await serveWith(t, (payload) => payload)
-  const controller = new AbortController()
-  const injected = app.inject({ url: '/endless', signal: controller.signal })
-  setTimeout(20).then(() => controller.abort())
-  await t.rejects(injected)
-  t.match(await receipt(), { status: 'client_gone' })
-})
+t.test(
+  'who injects, and gives up, has left',
+  { skip: skipBefore('5.12.8', 'a head that is written once') },
+  async (t) => {
+    const { app, receipt } = await serveWith(t, (payload) => payload)
+    const controller = new AbortController()
+    const injected = app.inject({ url: '/endless', signal: controller.signal })
+    setTimeout(20).then(() => controller.abort())
+    await t.rejects(injected)
+    t.match(await receipt(), { status: 'client_gone' })
+  }
+)
 
 const skip = skipBefore('5.12.8', 'a handlerTimeout')
 
@@ -136,7 +142,7 @@ for (const status of [204, 304]) {
   })
 }
 
-t.test('a text that a hook makes announces trailers with commas between, too', async (t) => {
+t.test('a text that a hook makes announces trailers with commas between, too', trailers, async (t) => {
   const { url } = await serveWith(t, (payload) => collected(payload))
   const { body } = await curl('-i', '-H', 'TE: trailers', '-H', 'Connection: TE', `${url}/whole`)
   t.match(body, /^trailer: export-rows, repr-digest\r$/im)

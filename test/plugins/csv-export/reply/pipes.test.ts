@@ -94,6 +94,9 @@ for (const [kind, create] of Object.entries(shared)) {
 const failing = (): Writable =>
   new Writable({ write: (_chunk, _encoding, done) => done(new Error('the disk is full')) })
 
+/** Earlier versions of Node read no more for the others, with and without the plugin. */
+const standsStill = Number.parseInt(process.versions.node, 10) < 26 && 'Node goes on from version 26'
+
 const failingCopies: Record<string, Hook> = {
   'beside the body': (payload) => {
     payload.pipe(failing())
@@ -112,7 +115,7 @@ const failingCopies: Record<string, Hook> = {
 }
 
 for (const [name, hook] of Object.entries(failingCopies)) {
-  t.test(`a reply goes on when a copy ${name} fails`, async (t) => {
+  t.test(`a reply goes on when a copy ${name} fails`, { skip: standsStill }, async (t) => {
     const { url, log, receipt } = await serveWith(t, hook)
     t.equal((await curl(`${url}/whole`)).body, whole)
     const { id, status } = await receipt()
