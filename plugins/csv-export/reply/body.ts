@@ -6,11 +6,11 @@ import { CSV_EXPORT_BODY_DESTROYED } from '../errors.ts'
 import { isEndOfExport, ofThisExport } from '../guard.ts'
 import type { Destination } from '../stream/sender.ts'
 import { dropTrailers, isHandedOver, prepareHead, takesBody } from './headers.ts'
-import { Pipes, type PipesOptions } from './pipes.ts'
+import { Pipes } from './pipes.ts'
 import { PushBuffer } from './push-buffer.ts'
 
 /** What a body asks of the export that it is the payload of. */
-export interface BodyOwner extends Pick<PipesOptions, 'onCopyFailed' | 'onLate'> {
+export interface BodyOwner {
   readonly reply: FastifyReply
   /** Bytes, where that is known before. */
   readonly length: number | undefined
@@ -29,6 +29,10 @@ export interface BodyOwner extends Pick<PipesOptions, 'onCopyFailed' | 'onLate'>
   send(destination: Destination, isCoded: boolean, onSent: () => void): void
   /** Ends it so that whoever takes it notices. */
   fail(reason: unknown): void
+  /** Has Fastify make an error reply of it, unless one is made. */
+  sendError(error: Error): void
+  /** Tells that what takes a copy has failed. */
+  tellOfCopy(error: Error): void
   /** Ends it, if what it is sent through has been closed. */
   endIfClosed(): void
   /** Ends it, without a reason. */
@@ -70,8 +74,8 @@ export class StreamedBody extends Readable {
     this.#hasOwnType = isHandedOver(this.#raw)
     this.#pipes = new Pipes(this, this.#raw, {
       onFailed: (error) => owner.fail(ofThisExport(error)),
-      onCopyFailed: owner.onCopyFailed,
-      onLate: owner.onLate
+      onCopyFailed: owner.tellOfCopy,
+      onLate: owner.sendError
     })
     this.on('error', () => {})
   }
@@ -120,8 +124,9 @@ export class StreamedBody extends Readable {
       if (!isDirect) this.#refuseReader()
       // One that failed while a hook made it wait gets an error reply from Fastify, which watches this stream or a stage.
       if (this.errored !== null) {
-        if (!isDirect) this.#pipes.fail(this.errored)
-        if (!isDirect && this.isHandedOn) this.#owner.onLate(this.errored)
+        if (isDirect) return destination
+        this.#pipes.fail(this.errored)
+        if (this.isHandedOn) this.#owner.sendError(this.errored)
       } else if (!this.#owner.isErrorTold) {
         this.finish()
         if (end) destination.end()
@@ -196,9 +201,9 @@ export class StreamedBody extends Readable {
       reason = error ?? owner.reason ?? new CSV_EXPORT_BODY_DESTROYED()
     }
     if (reason !== null && !this.readableEnded) this.#pipes.fail(reason)
-    // Fastify, which has closed it, would log as a warning that its client has left.
-    const isKnown = this.readableEnded || isEndOfExport(reason)
-    const isClosed = error === null && this.#isDirect && !this.#isReadByHook && isKnown
+    // Of a reply that is broken, Fastify would log the reason once more, as a warning.
+    const isBroken = headHasGone(this.#raw) || isEndOfExport(reason)
+    const isClosed = error === null && this.#isDirect && !this.#isReadByHook && isBroken
     callback(isClosed ? null : reason)
   }
 
@@ -209,19 +214,16 @@ export class StreamedBody extends Readable {
   cutOff(reason: Error, isErrorNext: boolean): void {
     // Its pipe, where a hook reads too, would end the reply as if it were whole.
     this.unpipe(this.#raw)
-    // Fastify would take its end, where there were trailers, for that of the error reply, and an error for another one.
-    if (isErrorNext && this.#isDirect) {
-      if (this.#isReadByHook) this.#failReadersLater(reason)
-      return
-    }
     if (this.#isReadByHook) {
       if (isErrorNext && this.isHandedOn) this.#failReadersLater(reason)
       else this.#failReaders(reason)
+    } else if (this.#isDirect) {
+      // Fastify would make one more error reply of it. Without an error, as it would log that once more.
+      if (!isErrorNext) this.destroy()
+    } else if (this.#raw.writableEnded) {
+      // Something else has been sent.
+      this.destroy(reason)
     }
-    // Which would log an error once more.
-    else if (this.#isDirect) this.finish()
-    // Something else has been sent.
-    else if (this.#raw.writableEnded) this.destroy(reason)
   }
 
   /**

@@ -126,18 +126,17 @@ export class ExportReply<T> implements Breakable, BodyOwner {
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
     if (!this.body.isReadByHook || this.body.isDirect) this.body.destroy(error)
     // What it watches instead may be fed in a way that nobody sees.
-    else if (this.body.isHandedOn) this.onLate(error)
+    else if (this.body.isHandedOn) this.sendError(error)
   }
 
-  /** Fastify has been given something to send that comes of this export, which has failed. */
-  readonly onLate = (error: Error): void => {
+  readonly sendError = (error: Error): void => {
     setImmediate(() => {
       // Fastify throws while it calls the hooks for one of its own.
       if (!this.#isErrorTold && !headHasGone(this.reply.raw)) attempt(() => this.reply.send(error))
     })
   }
 
-  readonly onCopyFailed = (err: Error): void => {
+  readonly tellOfCopy = (err: Error): void => {
     this.#log('warn', err, copyFailed)
   }
 
@@ -212,14 +211,14 @@ export class ExportReply<T> implements Breakable, BodyOwner {
     const { raw } = this.reply
     const send = (transport: Transport) => this.#send(transport, destination, isCoded, onSent)
     const transport = transportOf(raw)
-    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed.
-    if (transport !== null) send(transport)
-    // That happens in the context of the reply ahead.
-    else
-      raw.once(
-        'socket',
-        AsyncResource.bind((socket: Transport) => this.isOver || send(socket))
-      )
+    if (transport !== null) {
+      send(transport)
+      return
+    }
+    // A pipelined reply has to wait for those ahead of it, for which neither the source nor the client can be blamed. Their context
+    // is that of the event.
+    const sendInTurn = AsyncResource.bind((socket: Transport) => this.isOver || send(socket))
+    raw.once('socket', sendInTurn)
   }
 
   #send(transport: Transport, destination: Destination, isCoded: boolean, onSent: () => void): void {

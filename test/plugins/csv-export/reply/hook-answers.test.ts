@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PassThrough, pipeline, Readable } from 'node:stream'
+import { PassThrough, pipeline, Readable, finished as whenFinished } from 'node:stream'
 import { text as collected } from 'node:stream/consumers'
 import { pipeline as pipelined } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
@@ -301,27 +301,31 @@ t.test('a stage that is piped into once the server has closed has an error reply
 })
 
 for (const version of versions) {
-  t.test(`a body is closed when it is over, ${version}`, async (t) => {
-    const { opened, open } = gate()
-    const closed: string[] = []
+  t.test(`a payload that is only watched says how it ended, ${version}`, async (t) => {
     const { url, receipt } = await serveWith(
       t,
       (payload) => {
-        payload.once('close', () => {
-          closed.push('closed')
-          if (closed.length === 3) open()
-        })
+        payload.once('close', () => closed.open())
+        whenFinished(payload, (error) => ended.open(error?.code))
         return payload
       },
       version
     )
-    for (const path of ['whole', 'late']) {
-      await curl('--max-time', '5', version, `${url}/${path}`)
-      await receipt()
+    let closed = gate()
+    let ended = gate<string | undefined>()
+    const ends = {
+      whole: undefined,
+      late: 'ERR_STREAM_PREMATURE_CLOSE',
+      endless: 'ERR_STREAM_PREMATURE_CLOSE'
     }
-    await curl('--max-time', '1', version, `${url}/endless`)
-    await opened
-    t.equal(closed.length, 3)
+    for (const [path, code] of Object.entries(ends)) {
+      closed = gate()
+      ended = gate()
+      await curl('--max-time', '1', version, `${url}/${path}`)
+      await receipt()
+      t.equal(await ended.opened, code, path)
+      await closed.opened
+    }
   })
 }
 

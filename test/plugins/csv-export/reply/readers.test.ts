@@ -204,7 +204,7 @@ for (const [when, { rows, code, told }] of Object.entries(ended)) {
   t.test(`what a hook pipes an export into when ${when} fails, and nothing else`, { skip }, async (t) => {
     const { opened: got, open: tell } = gate<string>()
     const { url } = await serve(t, (app) => {
-      onExports(app, (payload) => payload.on('end', () => lateReadings.pipes?.(payload, tell)))
+      onExports(app, (payload) => payload.on('close', () => lateReadings.pipes?.(payload, tell)))
       app.get('/', (_request, reply) => reply.csv(rows))
     })
     t.match(await curl(url), { code, body: 'a\n1\n' })
