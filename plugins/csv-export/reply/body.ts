@@ -217,12 +217,13 @@ export class StreamedBody extends Readable {
     if (this.#isReadByHook) {
       if (isErrorNext && this.isHandedOn) this.#failReadersLater(reason)
       else this.#failReaders(reason)
-    } else if (this.#isDirect) {
-      // Fastify would make one more error reply of it. Without an error, as it would log that once more.
-      if (!isErrorNext) this.destroy()
-    } else if (this.#raw.writableEnded) {
+    } else if (!this.#isDirect) {
       // Something else has been sent.
-      this.destroy(reason)
+      if (this.#raw.writableEnded) this.destroy(reason)
+    } else if (!isErrorNext) {
+      // Without an error, which Fastify would log once more. Where no head has gone, it would make a reply of the close, too.
+      if (headHasGone(this.#raw)) this.destroy()
+      else this.finish()
     }
   }
 
