@@ -5,6 +5,7 @@ import { pipeline as pipelined } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { PluginOptions } from '../../../plugins/csv-export/index.ts'
+import { EndsWhenDestroyed } from '../../ends-when-destroyed.ts'
 import { say } from './say.ts'
 
 const tell = (request: FastifyRequest, what: string, value?: unknown): void =>
@@ -31,14 +32,6 @@ const pass = (): Transform => new Transform({ transform: (chunk, _encoding, done
 
 /** What takes the copies of all requests. */
 const ofAll = new PassThrough({ highWaterMark: 1_000 }).setMaxListeners(0).resume()
-
-/** As streams of readable-stream before version 4. */
-class EndsWhenDestroyed extends PassThrough {
-  override _destroy(_error: Error | null, callback: (error?: Error | null) => void): void {
-    this.push(null)
-    callback()
-  }
-}
 
 type Payload = Readable
 

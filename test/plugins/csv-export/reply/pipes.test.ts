@@ -2,6 +2,7 @@ import { createWriteStream } from 'node:fs'
 import { finished, PassThrough, pipeline, Readable, Stream, Transform, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
+import { EndsWhenDestroyed } from '../../../ends-when-destroyed.ts'
 import { curl, gate } from '../../../helper.ts'
 import { type Hook, leave, runs, serveWith, versions, whole } from './hooked.ts'
 
@@ -256,14 +257,6 @@ t.test('a copy of a pipeline is told when a client leaves', async (t) => {
   await leave(`${url}/endless`)
   t.match(await told, { code: 'CSV_EXPORT_CLIENT_GONE' })
 })
-
-/** As streams of readable-stream before version 4. */
-class EndsWhenDestroyed extends PassThrough {
-  override _destroy(_error: Error | null, callback: (error?: Error | null) => void): void {
-    this.push(null)
-    callback()
-  }
-}
 
 const oldStages: Record<string, Hook> = {
   'at once': (payload) => payload.pipe(new EndsWhenDestroyed()),
