@@ -3,7 +3,7 @@ import { constants, Http2ServerResponse, type Http2Session, type ServerHttp2Stre
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { attempt } from '../guard.ts'
-import { destroyIfStuck, transportBelow } from './sockets.ts'
+import { bytesTaken, destroyIfStuck, transportBelow } from './sockets.ts'
 
 const { get: isHeadSent } = Object.getOwnPropertyDescriptor(OutgoingMessage.prototype, 'headersSent') as {
   get(): boolean
@@ -82,9 +82,14 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
 function breakStream(stream: ServerHttp2Stream): void {
   const socket = socketBelow(stream.session)
   stream.close(constants.NGHTTP2_INTERNAL_ERROR)
-  if (socket === null || stream.destroyed) return
-  const leaveAlone = destroyIfStuck(socket, () => true)
-  stream.once('close', leaveAlone)
+  if (socket === null) return
+  let written: number | undefined
+  // One that is closed in Node may still have its end behind what the client does not take.
+  const hasGone = () => {
+    if (stream.destroyed) written ??= socket.bytesWritten
+    return written !== undefined && bytesTaken(socket) >= written
+  }
+  destroyIfStuck(socket, () => true, hasGone)
 }
 
 function reset(socket: Socket): void {

@@ -27,32 +27,42 @@ export function silenceOf(socket: Socket): number | undefined {
  * What would end a stream, or the session, waits behind what the client does not take, for good. A connection of HTTP/1 is
  * reset instead.
  * @param isAwaited whether something waits for the client
- * @returns leaves it alone
+ * @param isOver whether nothing will any more
  */
-export function destroyIfStuck(socket: Socket, isAwaited: () => boolean): () => void {
+export function destroyIfStuck(
+  socket: Socket,
+  isAwaited: () => boolean,
+  isOver: () => boolean = () => false
+): void {
+  if (isOver()) return
   let moved = bytesMoved(socket)
   let waited = 0
   const look = () => {
+    if (socket.destroyed || isOver()) {
+      clearInterval(timer)
+      return
+    }
     const before = moved
     moved = bytesMoved(socket)
     waited = moved === before && isAwaited() ? waited + interval : 0
-    if (waited >= patience) {
-      silences.set(socket, waited)
-      socket.destroy()
-    }
-    if (socket.destroyed) stop()
+    if (waited < patience) return
+    silences.set(socket, waited)
+    socket.destroy()
   }
   // No listeners: a session may have hundreds of streams that break at a time.
   const timer = setInterval(look, interval).unref()
-  const stop = () => clearInterval(timer)
-  return stop
+}
+
+/** Counted of a session that is over, too, though no event tells of what comes then. */
+function bytesMoved(socket: Socket): number {
+  return socket.bytesRead + bytesTaken(socket)
 }
 
 /**
- * Counted of a session that is over, too, though no event tells of what comes then. What the operating system has not taken yet is
- * none of it: Node hands over what all streams have at a time, for which a slow client may need minutes.
+ * What the operating system has taken of `socket.bytesWritten`. Node hands over what all streams have at a time, for which a slow
+ * client may need minutes.
  */
-function bytesMoved(socket: Socket): number {
+export function bytesTaken(socket: Socket): number {
   const { _handle } = transportBelow(socket) as { _handle?: { writeQueueSize?: number } | null }
-  return socket.bytesRead + socket.bytesWritten - (_handle?.writeQueueSize ?? 0)
+  return socket.bytesWritten - (_handle?.writeQueueSize ?? 0)
 }
