@@ -82,14 +82,16 @@ export function breakConnection(raw: ServerResponse | Http2ServerResponse): void
 function breakStream(stream: ServerHttp2Stream): void {
   const socket = socketBelow(stream.session)
   stream.close(constants.NGHTTP2_INTERNAL_ERROR)
-  if (socket === null) return
+  if (socket !== null) destroyIfStuck(socket, () => true, hasTaken(socket, stream))
+}
+
+/** Whether the system has taken the end of a stream. One that is closed may still have it behind what its client does not take. */
+function hasTaken(socket: Socket, stream: ServerHttp2Stream): () => boolean {
   let written: number | undefined
-  // One that is closed in Node may still have its end behind what the client does not take.
-  const hasGone = () => {
+  return () => {
     if (stream.destroyed) written ??= socket.bytesWritten
     return written !== undefined && bytesTaken(socket) >= written
   }
-  destroyIfStuck(socket, () => true, hasGone)
 }
 
 function reset(socket: Socket): void {

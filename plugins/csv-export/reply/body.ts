@@ -3,7 +3,7 @@ import { Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { headHasGone } from '../connection/connection.ts'
 import { CSV_EXPORT_BODY_DESTROYED } from '../errors.ts'
-import { isEndOfExport, ofThisExport } from '../guard.ts'
+import { guarded, isEndOfExport, ofThisExport } from '../guard.ts'
 import type { Destination } from '../stream/sender.ts'
 import { dropTrailers, isHandedOver, prepareHead, takesBody } from './headers.ts'
 import { Pipes } from './pipes.ts'
@@ -39,7 +39,7 @@ export interface BodyOwner {
   end(): void
 }
 
-/** Milliseconds for which readers are not told that an error is sent instead, while that is made. */
+/** Milliseconds for which readers are not told of a body that is not sent, while its reply has yet to close. */
 const patience = 1_000
 
 /**
@@ -63,7 +63,7 @@ export class StreamedBody extends Readable {
   #hasTrailers = false
   #isReadByHook = false
   #isGivenUp = false
-  /** Whether readers hear of its end when the error reply has gone. */
+  /** Whether readers hear of its end when the reply has closed. */
   #isToldLater = false
 
   constructor(owner: BodyOwner) {
@@ -154,9 +154,15 @@ export class StreamedBody extends Readable {
     this.#isSentPast = true
     this.#isAsked = true
     this.#owner.send(destination as unknown as Destination, true, () => {
-      // Emits 'end' and 'close', for which Fastify waits. The reply itself ends when its last byte has gone.
+      if (end) {
+        // Some turns later, in which the last chunk waits for it: one packet.
+        this.#raw.cork()
+        this.once(
+          'end',
+          guarded(() => destination.end(), this.#owner.fail)
+        )
+      }
       this.finish()
-      if (end) destination.end()
     })
   }
 
@@ -185,14 +191,8 @@ export class StreamedBody extends Readable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     const owner = this.#owner
-    // The end of the error reply: Fastify would log a stream that closes without an end, and destroy the reply.
-    if (owner.isErrorTold && owner.isOver && error === null && !this.#isReadByHook) {
-      this.push(null)
-      callback()
-      return
-    }
     let reason = error
-    if (!owner.isWritten) {
+    if (!owner.isWritten && !this.readableEnded) {
       owner.endIfClosed()
       this.#isGivenUp = !owner.isOver
       if (owner.isStarted) owner.fail(error === null ? new CSV_EXPORT_BODY_DESTROYED() : ofThisExport(error))
@@ -204,6 +204,8 @@ export class StreamedBody extends Readable {
     // Of a reply that is broken, Fastify would log the reason once more, as a warning.
     const isBroken = headHasGone(this.#raw) || isEndOfExport(reason)
     const isClosed = error === null && this.#isDirect && !this.#isReadByHook && isBroken
+    // Fastify would make a reply of it, unless it knows that its client has left.
+    if (isClosed && !headHasGone(this.#raw) && !owner.reply.request.raw.aborted) this.push(null)
     callback(isClosed ? null : reason)
   }
 
@@ -215,32 +217,36 @@ export class StreamedBody extends Readable {
     // Its pipe, where a hook reads too, would end the reply as if it were whole.
     this.unpipe(this.#raw)
     if (this.#isReadByHook) {
-      if (isErrorNext && this.isHandedOn) this.#failReadersLater(reason)
+      if (this.isHandedOn && !headHasGone(this.#raw)) this.#failReadersLater(reason)
       else this.#failReaders(reason)
     } else if (!this.#isDirect) {
       // Something else has been sent.
       if (this.#raw.writableEnded) this.destroy(reason)
     } else if (!isErrorNext) {
-      // Without an error, which Fastify would log once more. Where no head has gone, it would make a reply of the close, too.
+      // Without an error, which Fastify would log once more.
       if (headHasGone(this.#raw)) this.destroy()
-      else this.finish()
+      else this.#whenReplyCloses(() => this.destroy())
     }
   }
 
   /**
-   * Copies fail at once. Of what the hook has given Fastify, if that fails with the body by itself, Fastify would make one more
-   * error reply; what makes this one may wait for readers, too.
+   * Copies fail at once. Of what the hook has given Fastify, if that fails with the body by itself, Fastify would make an error
+   * reply, or one more, before it knows that its client has left; what makes one may wait for readers, too.
    */
   #failReadersLater(reason: Error): void {
     this.#isToldLater = true
     this.#pipes.fail(reason)
-    const tell = AsyncResource.bind(() => {
+    this.#whenReplyCloses(() => this.#failReaders(reason))
+  }
+
+  #whenReplyCloses(callback: () => void): void {
+    const close = AsyncResource.bind(() => {
       clearTimeout(timer)
-      this.#raw.off('close', tell)
-      this.#failReaders(reason)
+      this.#raw.off('close', close)
+      callback()
     })
-    const timer = setTimeout(tell, patience).unref()
-    this.#raw.once('close', tell)
+    const timer = setTimeout(close, patience).unref()
+    this.#raw.once('close', close)
   }
 
   /**
@@ -277,7 +283,8 @@ export class StreamedBody extends Readable {
 
   /** Ends it for whoever waits for that, as if it were whole. */
   finish(): void {
-    if (this.#isDirect) this.once('end', () => this.destroy())
+    if (this.readableEnded) this.destroy()
+    else this.once('end', () => this.destroy())
     this.push(null)
     super.resume()
   }

@@ -123,10 +123,11 @@ export class ExportReply<T> implements Breakable, BodyOwner {
     if (this.isOver) return
     const error = toError(reason)
     if (this.#ending.break(error)) return
+    const { isReadByHook, isDirect, isHandedOn, readableEnded } = this.body
     // Fastify makes an error reply of it, as of any stream that fails before its first byte.
-    if (!this.body.isReadByHook || this.body.isDirect) this.body.destroy(error)
-    // What it watches instead may be fed in a way that nobody sees.
-    else if (this.body.isHandedOn) this.sendError(error)
+    if ((!isReadByHook || isDirect) && !readableEnded) this.body.destroy(error)
+    // It has seen the end of it, or what it watches instead may be fed in a way that nobody sees.
+    else if (isHandedOn) this.sendError(error)
   }
 
   readonly sendError = (error: Error): void => {

@@ -149,21 +149,20 @@ for (const http2 of [false, true]) {
 
   t.test(`an end that comes as the export ends by itself: ${protocol}`, async (t) => {
     const statuses = new Set<string>()
-    // In microtasks after it: before all is sent, before Node says so, and after that.
-    for (let delay = 0; delay < 9; delay++) {
-      const { code, body, receipts, running } = await download(t, http2, async function* (app) {
-        yield ['only']
-        ;(async () => {
-          for (let i = 0; i < delay; i++) await undefined
-          endAll(app)
-        })()
-      })
-      const isWhole = code === 0 && body === 'only\n'
-      t.match(receipts, [isWhole ? { status: 'complete' } : ended], `after ${delay} microtasks`)
-      t.equal(receipts.length, 1)
-      t.same(running, [])
-      statuses.add(`${code} ${receipts[0]?.status}`)
-    }
+    // Before all is sent, before Node says so, and after that.
+    for (const [name, next] of Object.entries({ microtasks: queueMicrotask, ticks: process.nextTick }))
+      for (let delay = 0; delay < 12; delay++) {
+        const { code, body, receipts, running } = await download(t, http2, async function* (app) {
+          yield ['only']
+          const wait = (left: number): void => (left === 0 ? void endAll(app) : next(() => wait(left - 1)))
+          wait(delay)
+        })
+        const isWhole = code === 0 && body === 'only\n'
+        t.match(receipts, [isWhole ? { status: 'complete' } : ended], `after ${delay} ${name}`)
+        t.equal(receipts.length, 1)
+        t.same(running, [])
+        statuses.add(`${code} ${receipts[0]?.status}`)
+      }
     t.ok(statuses.size > 1, [...statuses].join())
   })
 }

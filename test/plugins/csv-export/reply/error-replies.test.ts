@@ -11,6 +11,8 @@ import { addHook, type Hook, row, serveWith, versions } from './hooked.ts'
 
 // An error reply that is made while a hook, or what it makes of the body, still reads: one, and nobody waits for good.
 
+// Each waits most of its time.
+t.jobs = 3
 const skip = skipBefore('5.12.8', 'a handlerTimeout')
 
 for (const version of versions) {
@@ -58,7 +60,7 @@ const tied: Record<string, Hook> = {
 
 for (const [name, hook] of Object.entries(tied)) {
   for (const version of versions) {
-    t.test(`an early error is told once behind ${name}, ${version}`, { skip }, async (t) => {
+    t.test(`an early error is told once behind ${name}, ${version}`, { skip, buffered: true }, async (t) => {
       const told: string[] = []
       const { url, log } = await serve(
         t,
