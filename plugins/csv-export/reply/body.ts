@@ -67,7 +67,6 @@ export class StreamedBody extends Readable {
   #isToldLater = false
 
   constructor(owner: BodyOwner) {
-    // `wrap()` takes 'close' for a reason to drop what it has not given out yet.
     super({ autoDestroy: false })
     this.#owner = owner
     this.#raw = owner.reply.raw
@@ -78,6 +77,8 @@ export class StreamedBody extends Readable {
       onLate: owner.sendError
     })
     this.on('error', () => {})
+    // What `wrap()` makes of it, which alone listens to 'destroy', drops on 'close' what it has not given out yet.
+    this.once('end', () => (owner.isOver || this.listenerCount('destroy') === 0) && this.destroy())
   }
 
   /** Whether the reply is this body's, also where it is sent without one. */
@@ -128,8 +129,8 @@ export class StreamedBody extends Readable {
         this.#pipes.fail(this.errored)
         if (this.isHandedOn) this.#owner.sendError(this.errored)
       } else if (!this.#owner.isErrorTold) {
+        if (end) this.#endBehind(destination)
         this.finish()
-        if (end) destination.end()
       }
       return destination
     }
@@ -155,15 +156,23 @@ export class StreamedBody extends Readable {
     this.#isAsked = true
     this.#owner.send(destination as unknown as Destination, true, () => {
       if (end) {
-        // Some turns later, in which the last chunk waits for it: one packet.
+        // The end comes some turns later, and the last chunk with it: one packet.
         this.#raw.cork()
-        this.once(
-          'end',
-          guarded(() => destination.end(), this.#owner.fail)
-        )
+        this.#endBehind(destination)
       }
       this.finish()
     })
+  }
+
+  /** Ends a destination with 'end', so that who watches this stream hears of it before the reply is over. */
+  #endBehind(destination: NodeJS.WritableStream): void {
+    const endReply = guarded(() => {
+      destination.end()
+      // Who wraps the end of a reply may have it wait for long.
+      if (this.#raw.writableCorked > 0) this.#raw.uncork()
+    }, this.#owner.fail)
+    if (this.readableEnded) endReply()
+    else this.once('end', endReply)
   }
 
   override _read(): void {
@@ -284,7 +293,6 @@ export class StreamedBody extends Readable {
   /** Ends it for whoever waits for that, as if it were whole. */
   finish(): void {
     if (this.readableEnded) this.destroy()
-    else this.once('end', () => this.destroy())
     this.push(null)
     super.resume()
   }

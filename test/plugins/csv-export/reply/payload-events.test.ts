@@ -83,6 +83,17 @@ for (const version of versions) {
   })
 }
 
+t.test('a hook that collects the payload may wait for its close', async (t) => {
+  const hook = async (payload: Readable) => {
+    const chunks: Buffer[] = []
+    payload.on('data', (chunk: Buffer) => chunks.push(chunk))
+    await once(payload, 'close')
+    return Buffer.concat(chunks)
+  }
+  const { url } = await watch(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)), { hook })
+  t.match(await curl(url), { code: 0, body: 'text\nsome text\n' })
+})
+
 t.test('one that is injected', async (t) => {
   const { app, events, closed } = await watch(t, (app) => app.get('/', (_request, reply) => reply.csv(rows)))
   t.equal((await app.inject('/')).statusCode, 200)

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { ServerResponse } from 'node:http'
+import { get, type IncomingMessage, type ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { PassThrough, type Readable } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -90,3 +90,43 @@ t.test(
     }
   }
 )
+
+/** As middleware does that keeps a session, or codes the body: the end waits for something of its own. */
+const ends: Record<string, (raw: ServerResponse, end: () => void, sent: Promise<void>) => void> = {
+  'waits for a store': (_raw, end, sent) => void sent.then(end),
+  'has kept a part until then': (raw, end) => {
+    const hasRoom = raw.write('x'.repeat(1_000_000))
+    if (hasRoom) end()
+    else raw.once('drain', end)
+  }
+}
+
+for (const [name, endLater] of Object.entries(ends)) {
+  t.test(`an end that ${name} holds nothing back`, async (t) => {
+    const { opened: ended, open: end } = gate<Receipt>()
+    const { opened: sent, open: release } = gate()
+    const { url } = await serve(
+      t,
+      (app) =>
+        app.get('/', (_request, reply) => {
+          const { raw } = reply
+          const original = raw.end.bind(raw)
+          raw.end = () => {
+            endLater(raw, original, sent)
+            return raw
+          }
+          return reply.csv([['row']], { header: false })
+        }),
+      { defaults: { onReceipt: end } }
+    )
+    const client = get(url)
+    const [reply] = (await once(client, 'response')) as [IncomingMessage]
+    let body = ''
+    for await (const chunk of reply) {
+      body += chunk
+      release()
+    }
+    t.equal(body.slice(0, 5), 'row\nx'.slice(0, body.length))
+    t.match(await ended, { status: 'complete' })
+  })
+}
