@@ -33,6 +33,33 @@ t.test('a client that ends its side in mid-download is not told that the body is
   }
 })
 
+t.test('a server that leaves a client half open heeds the option of its sockets, too', async (t) => {
+  const { opened: ended, open: end } = gate<Receipt>()
+  const { app, url } = await serve(
+    t,
+    (app) => {
+      Object.assign(app.server, { httpAllowHalfOpen: true })
+      // As those of TLS are by default.
+      app.server.on('connection', (socket) => Object.assign(socket, { allowHalfOpen: false }))
+      app.get('/', (_request, reply) =>
+        reply.csv(async function* ({ signal }) {
+          yield { n: 1 }
+          await once(signal, 'abort')
+        })
+      )
+    },
+    { defaults: { onReceipt: end } }
+  )
+  const client = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true })
+  const failed = new Promise<NodeJS.ErrnoException>((resolve) => client.once('error', resolve))
+  client.write('GET / HTTP/1.0\r\n\r\n')
+  await once(client, 'data')
+  client.resume().end()
+  t.equal((await failed).code, 'ECONNRESET')
+  t.equal((await ended).status, 'client_gone')
+  await app.close()
+})
+
 t.test('a break just after Node has begun to end the socket leaves none open', async (t) => {
   const { app, url } = await serve(t, (app) => {
     app.get<{ Querystring: { turns: number } }>('/', (request, reply) => {

@@ -214,7 +214,7 @@ export class StreamedBody extends Readable {
     const isBroken = headHasGone(this.#raw) || isEndOfExport(reason)
     const isClosed = error === null && this.#isDirect && !this.#isReadByHook && isBroken
     // Fastify would make a reply of it, unless it knows that its client has left.
-    if (isClosed && !headHasGone(this.#raw) && !owner.reply.request.raw.aborted) this.push(null)
+    if (isClosed && !this.#raw.headersSent && !owner.reply.request.raw.aborted) this.push(null)
     callback(isClosed ? null : reason)
   }
 
@@ -232,8 +232,8 @@ export class StreamedBody extends Readable {
       // Something else has been sent.
       if (this.#raw.writableEnded) this.destroy(reason)
     } else if (!isErrorNext) {
-      // Without an error, which Fastify would log once more.
-      if (headHasGone(this.#raw)) this.destroy()
+      // Without an error, which Fastify would log once more. It asks the reply, where @fastify/express has another answer.
+      if (this.#raw.headersSent) this.destroy()
       else this.#whenReplyCloses(() => this.destroy())
     }
   }

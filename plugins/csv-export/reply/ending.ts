@@ -172,7 +172,9 @@ export class Ending {
   /** Ahead of Node, which ends its own side when a client ends its: to HTTP/1.0 the end of a whole body. */
   readonly #onHalfClose = this.#guarded(() => {
     const { httpAllowHalfOpen } = this.#reply.server.server as { httpAllowHalfOpen?: boolean }
-    if (!this.#reply.raw.writableEnded && !httpAllowHalfOpen) this.#onClientLeft()
+    // A server of TLS has an option of its own for it.
+    const isHalfOpen = httpAllowHalfOpen && this.#socket?.allowHalfOpen
+    if (!this.#reply.raw.writableEnded && !isHalfOpen) this.#onClientLeft()
   })
 
   readonly #onClientLeft = this.#guarded(() => {

@@ -1,7 +1,9 @@
 import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { PassThrough, type Readable } from 'node:stream'
 import { createGzip } from 'node:zlib'
+import express from '@fastify/express'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import type { SourceInput } from '../../../../plugins/csv-export/index.ts'
@@ -17,7 +19,7 @@ const skip = skipBefore('5.12.8', 'a handlerTimeout and a signal of the request'
 /** The events of a payload and of its reply, in their order. */
 async function watch(
   t: Test,
-  routes: (app: FastifyInstance) => void,
+  routes: (app: FastifyInstance) => unknown,
   { http2 = false, hook = (payload: Readable): unknown => payload } = {}
 ) {
   const events: string[] = []
@@ -32,11 +34,11 @@ async function watch(
   }
   const { app, url, log } = await serve(
     t,
-    (app) => {
+    async (app) => {
       addHook(app, watching)
       app.addHook('onResponse', async () => add('onResponse'))
       app.addHook('onError', async (_request, _reply, { code }) => add(`onError ${code}`))
-      routes(app)
+      await routes(app)
     },
     { http2 }
   )
@@ -162,6 +164,35 @@ t.test('nor is that of a request whose body has been read', async (t) => {
     events.some((event) => event.startsWith('onError')),
     events.join()
   )
+})
+
+t.test('nor is one that leaves midway, or a source that fails then, with @fastify/express', async (t) => {
+  const { url, events, closed, log, app } = await watch(t, async (app) => {
+    await app.register(express as never)
+    app.get('/', (_request, reply) =>
+      reply.csv(async function* ({ signal }) {
+        yield* rows
+        await once(signal, 'abort')
+      })
+    )
+    app.get('/failing', (_request, reply) =>
+      reply.csv(async function* () {
+        yield* rows
+        await new Promise(setImmediate)
+        throw new Error('late')
+      })
+    )
+  })
+  const [client] = (await once(get(url), 'response')) as [IncomingMessage]
+  await once(client, 'data')
+  client.destroy()
+  await closed
+  t.same(events, ['close'])
+  t.not((await curl(`${url}/failing`)).code, 0)
+  await app.close()
+  t.same(events, ['close', 'close'])
+  const told = log.lines.filter(({ level }) => level >= 40).map(({ msg }) => msg)
+  t.same(told, ['export source_failed'])
 })
 
 /** Sends a request, and leaves once it runs. */
