@@ -1,7 +1,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import { Readable, type Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { headHasGone } from '../connection/connection.ts'
+import { headHasGone, transportOf } from '../connection/connection.ts'
 import { CSV_EXPORT_BODY_DESTROYED } from '../errors.ts'
 import { guarded, isEndOfExport, ofThisExport } from '../guard.ts'
 import type { Destination } from '../stream/sender.ts'
@@ -156,20 +156,22 @@ export class StreamedBody extends Readable {
     this.#isAsked = true
     this.#owner.send(destination as unknown as Destination, true, () => {
       if (end) {
-        // The end comes some turns later, and the last chunk with it: one packet.
-        this.#raw.cork()
-        this.#endBehind(destination)
+        // The end comes some turns later, and the last chunk with it: one packet. Not of the reply, which before version 24 of Node
+        // may then emit no 'drain'.
+        const transport = transportOf(this.#raw)
+        transport?.cork()
+        this.#endBehind(destination, transport)
       }
       this.finish()
     })
   }
 
   /** Ends a destination with 'end', so that who watches this stream hears of it before the reply is over. */
-  #endBehind(destination: NodeJS.WritableStream): void {
+  #endBehind(destination: NodeJS.WritableStream, corked?: Writable | null): void {
     const endReply = guarded(() => {
       destination.end()
       // Who wraps the end of a reply may have it wait for long.
-      if (this.#raw.writableCorked > 0) this.#raw.uncork()
+      corked?.uncork()
     }, this.#owner.fail)
     if (this.readableEnded) endReply()
     else this.once('end', endReply)
