@@ -77,8 +77,11 @@ export class StreamedBody extends Readable {
       onLate: owner.sendError
     })
     this.on('error', () => {})
-    // What `wrap()` makes of it, which alone listens to 'destroy', drops on 'close' what it has not given out yet.
-    this.once('end', () => (owner.isOver || this.listenerCount('destroy') === 0) && this.destroy())
+    this.once('end', () => {
+      // What `wrap()` makes of it, which alone listens to 'destroy', drops on 'close' what it has not given out yet.
+      if (this.listenerCount('destroy') === 0) this.destroy()
+      else if (owner.isOver) this.#whenReplyCloses(() => this.destroy())
+    })
   }
 
   /** Whether the reply is this body's, also where it is sent without one. */

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
-import { PassThrough, type Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { createGzip } from 'node:zlib'
 import express from '@fastify/express'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -72,6 +72,22 @@ for (const version of versions) {
       t.same(events.toSorted(), ['close', 'end', 'onResponse'])
     })
   }
+
+  t.test(`one behind what a hook wraps it in, ${version}`, async (t) => {
+    for (const code of [200, 304]) {
+      const { url, events, closed, over } = await watch(
+        t,
+        (app) => app.get('/', (_request, reply) => reply.code(code).csv(rows)),
+        { http2, hook: (payload) => new Readable().wrap(payload) }
+      )
+      t.match(await curl(version, '--max-time', '10', url), {
+        code: 0,
+        body: code === 200 ? 'text\nsome text\n' : ''
+      })
+      await Promise.all([closed, over])
+      t.same(events.toSorted(), ['close', 'end', 'onResponse'])
+    }
+  })
 
   t.test(`a whole file that a hook reads, ${version}`, async (t) => {
     const { url, events, closed } = await watch(
