@@ -333,7 +333,7 @@ t.test('a file is there for as long as it is kept, and for who reads it then', a
   more.open()
   t.match(await slow, { code: 0, status: 200 })
 
-  await pool.query(`UPDATE ${schema}.runs SET read_until = now()`)
+  await pool.query(`UPDATE ${schema}.runs SET read_until = now() - interval '1 second'`)
   await sweep.sweep()
   t.equal(files.kept.size, 0)
   t.match((await ask(file)).body, { code: 'CSV_EXPORT_RUN_EXPIRED' })
