@@ -101,6 +101,21 @@ for (const version of versions) {
   })
 }
 
+t.test('a hook that has drained a reply without a body may hand it on', async (t) => {
+  const hook = async (payload: Readable) => {
+    await once(payload.resume(), 'end')
+    return payload
+  }
+  const { url, events, over } = await watch(
+    t,
+    (app) => app.get('/', (_request, reply) => reply.code(304).csv(rows)),
+    { hook }
+  )
+  t.match(await curl('--max-time', '10', '--write-out', '%{http_code}', url), { code: 0, body: '304' })
+  await over
+  t.same(events.toSorted(), ['close', 'end', 'onResponse'])
+})
+
 t.test('a hook that collects the payload may wait for its close', async (t) => {
   const hook = async (payload: Readable) => {
     const chunks: Buffer[] = []
